@@ -1,0 +1,1 @@
+"""Any emotion corpus: manifest, packed waveforms, splits, features, augmentation, batches."""

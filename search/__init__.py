@@ -1,0 +1,1 @@
+"""What is tried, in what order, and what came of it."""

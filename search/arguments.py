@@ -1,0 +1,218 @@
+"""The command line of ``search/run.py``: what is accepted, checked before anything heavy is imported."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from search.space import check_space_name, known_spaces, space_summary
+from ser_data.errors import UserError
+
+SAMPLER_NAMES = ("tpe", "random", "gp", "cmaes", "qmc", "grid")
+SCHEDULER_NAMES = ("asha", "hyperband", "median", "none")
+DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The options of one command, as given; None where the search decides."""
+
+    space: str = "quick"
+    data: str | None = None
+    split: str | None = None
+    emotions: tuple[str, ...] | None = None
+    trials: int | None = None
+    time_budget: float | None = None
+    sampler: str = "tpe"
+    scheduler: str = "asha"
+    grace: int | None = None
+    fix: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    out: Path | None = None
+    resume: Path | None = None
+    cpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    max_failures: int = 1
+    address: str = "auto"
+    cache_dir: Path = DEFAULT_CACHE
+    cache_gb: float = 20.0
+    wandb: str | None = None
+    wandb_project: str = "speech-emotion-search"
+    wandb_entity: str | None = None
+
+
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Read and check the command line.
+
+    Raises:
+        UserError: an option's value is not accepted; the message names it, what is accepted and what to do
+    """
+    given = vars(_parser().parse_args(argv))
+    if given["resume"] is not None:
+        allowed = {"resume", "trials", "time_budget", "address", "max_concurrent", "wandb", "cache_dir", "cache_gb"}
+        extra = sorted(name for name, value in given.items() if value is not None and name not in allowed)
+        if extra:
+            option = "--" + extra[0].replace("_", "-")
+            raise UserError(
+                f"{option} cannot be given with --resume: a resumed search keeps what it was started with (its "
+                "config.json says). Only --trials, --time-budget, --max-concurrent, --address, --wandb, --cache-dir "
+                "and --cache-gb may change."
+            )
+    given["fix"] = _pins(given.pop("fix"))
+    return Arguments(**{name: value for name, value in given.items() if value is not None})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse exits here; we raise
+        raise UserError(f"{message}. `{self.prog} --help` lists the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    spaces = "\n".join(f"  {name:<16}{space_summary(name)}" for name in known_spaces())
+    parser = _Parser(
+        prog="python search/run.py",
+        description="Search for the best speech-emotion model for a budget, judged on speakers it never heard.",
+        epilog=f"spaces:\n{spaces}\n\nexit codes: 0 a result, 1 nothing succeeded, 2 bad input, 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--space", type=_space, metavar="NAME", help="search space, a file of search/spaces (default: quick)")
+    add(
+        "--data",
+        metavar="PATH|sample",
+        help="prepared or raw corpus folder or zip, a table clips.csv, or 'sample' for generated speech (default: "
+        "$CREMA_D_ROOT, then data/crema_d). A raw one is prepared once, into --cache-dir",
+    )
+    add("--split", metavar="NAME", help="which speakers train, validate and test (default: the corpus's, tfds)")
+    add("--emotions", type=_emotions, metavar="LIST", help="'all' or a subset such as happy,sad (default: all)")
+    add("--trials", type=_count, metavar="N", help="configurations in all (default: the space's)")
+    add("--time-budget", type=_seconds, metavar="90m", help="wall time, s, m or h; running trials keep their score")
+    add(
+        "--sampler",
+        type=_one_of("--sampler", SAMPLER_NAMES),
+        metavar="NAME",
+        help="tpe (default): learns from stopped trials too, good from some 20 trials on. random: the baseline, any "
+        "budget. gp: few, long trials with --scheduler none, since it learns from finished trials only and early "
+        "stopping starves it. cmaes: hundreds of trials of continuous parameters. qmc: an even cover. grid: small "
+        "discrete spaces",
+    )
+    add(
+        "--scheduler",
+        type=_one_of("--scheduler", SCHEDULER_NAMES),
+        metavar="NAME",
+        help="asha (default): keeps the best third at each rung. hyperband: several graces, when early scores "
+        "mislead. median: gentle. none: every trial runs to its end",
+    )
+    add("--grace", type=_count, metavar="EPOCHS", help="epochs before the first rung (default: the space's)")
+    add("--fix", action="append", metavar="NAME=VALUE", help="pin a searched parameter; repeatable")
+    add("--seed", type=_seed, metavar="S", help="the one seed that every generator is derived from (default: 0)")
+    add("--out", type=Path, metavar="DIR", help="results folder (default: runs/SPACE-DATE-TIME)")
+    add("--resume", type=Path, metavar="RUN", help="go on with a search; needs no other option")
+    add("--cpus-per-trial", type=_auto(_count), metavar="N|auto", help="cores of one trial (default: auto)")
+    add("--gpus-per-trial", type=_auto(_fraction), metavar="F|auto", help="GPUs of one trial (default: auto)")
+    add("--max-concurrent", type=_auto(_count), metavar="N|auto", help="trials at a time (default: what fits)")
+    add("--max-failures", type=_whole, metavar="N", help="retries of one trial (default: 1)")
+    add("--address", metavar="auto|local|HOST:PORT", help="Ray cluster to join (default: auto)")
+    add("--cache-dir", type=Path, metavar="DIR", help=f"prepared data and features (default: {DEFAULT_CACHE})")
+    add("--cache-gb", type=_positive, metavar="GB", help="how much the features may take there (default: 20)")
+    add(
+        "--wandb",
+        type=_one_of("--wandb", ("online", "offline", "disabled")),
+        metavar="MODE",
+        help="online, offline or disabled (default: online if a key is found, else offline)",
+    )
+    add("--wandb-project", metavar="NAME", help="Weights & Biases project (default: speech-emotion-search)")
+    add("--wandb-entity", metavar="NAME", help="Weights & Biases team or user (default: yours)")
+    return parser
+
+
+def _refuse(option: str, value: str, accepted: str, advice: str) -> UserError:
+    return UserError(f"{option} '{value}' is not accepted: it takes {accepted}. {advice}")
+
+
+def _space(text: str) -> str:
+    check_space_name(text)
+    return text
+
+
+def _emotions(text: str) -> tuple[str, ...] | None:
+    if text == "all":
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise _refuse("--emotions", text, "'all' or two or more different emotions", "Example: --emotions happy,sad")
+    return names
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None or float(match[1]) <= 0:
+        raise _refuse("--time-budget", text, "a time above 0 with its unit", "Example: --time-budget 90m (or 30s, 2h)")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _whole_number(text: str, low: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if value < low:
+        raise argparse.ArgumentTypeError(f"'{text}' is not accepted: it takes a whole number from {low} up")
+    return value
+
+
+def _count(text: str) -> int:
+    return _whole_number(text, 1)
+
+
+def _whole(text: str) -> int:
+    return _whole_number(text, 0)
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, 0)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not accepted: it takes a number above 0")
+    return value
+
+
+def _fraction(text: str) -> float:
+    return 0.0 if text in ("0", "0.0") else _positive(text)
+
+
+def _auto(parse: "object") -> "object":
+    """*parse*, with ``auto`` for: the search decides."""
+
+    def convert(text: str) -> object:
+        return None if text == "auto" else parse(text)  # type: ignore[operator]
+
+    return convert
+
+
+def _one_of(option: str, names: Sequence[str]) -> "object":
+    def convert(text: str) -> str:
+        if text not in names:
+            raise UserError(f"{option} '{text}' is not known. Known: {', '.join(names)}. Choose one of them.")
+        return text
+
+    return convert
+
+
+def _pins(fixes: Sequence[str] | None) -> dict[str, str]:
+    pins: dict[str, str] = {}
+    for fix in fixes or ():
+        name, equals, value = fix.partition("=")
+        if not (name and equals and value):
+            raise _refuse("--fix", fix, "NAME=VALUE", "Example: --fix network=cnn")
+        pins[name] = value
+    return pins

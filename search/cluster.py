@@ -1,0 +1,122 @@
+"""Joining a Ray cluster or starting a local one, quietly."""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ser_data.errors import UserError
+
+# Ray reads these when it is imported or when its processes start, so they are set before the import below
+_ENVIRONMENT = {
+    "RAY_worker_niceness": "0",  # 15 by default, which starves trials beside anything else on the machine
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # its banner is printed at verbose=0 too
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its Ctrl-C returns as if the search had finished
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own snapshots are never read
+    "TUNE_WARN_THRESHOLD_S": "10",
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # a stopped trial may be inside a long epoch; its worker stays warm
+    "OMP_NUM_THREADS": "1",  # trials set their own number of threads
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a search runs on.
+
+    Attributes:
+        description: one line for the user
+        cpus: cores of all nodes
+        gpus: GPUs of all nodes
+    """
+
+    description: str
+    cpus: int
+    gpus: int
+
+
+@contextlib.contextmanager
+def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Cluster]:
+    """Join or start a cluster for the duration of the context.
+
+    Args:
+        address: ``auto`` joins the one that ``RAY_ADDRESS`` or this machine offers, else starts a local one;
+            ``local`` always starts one; anything else is a head's ``HOST:PORT``
+        num_cpus: cores that a local one may use; all by default
+
+    Raises:
+        UserError: the address cannot be reached
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    joins = address not in ("auto", "local") or (address == "auto" and _running_cluster() is not None)
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    try:
+        if joins:
+            where = _running_cluster() if address == "auto" else address
+            if address != "auto":
+                _check_reachable(address)
+            ray.init(address=where, **quiet)
+            description = f"joined the Ray cluster at {where}"
+        else:
+            # trials exchange epochs, not arrays: features are mapped from disk, so the object store stays small
+            ray.init(
+                address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=100 * 2**20, **quiet
+            )
+            description = "started Ray on this machine"
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster could be joined there ({str(error).splitlines()[0]}). Accepted are "
+            "auto, local, or a head's HOST:PORT as `ray start --head` prints it. Start one, or use --address local."
+        ) from error
+    if not joins:
+        _let_trials_use_waiting_workers()
+    for name in ("ray", "ray.tune", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        resources = ray.cluster_resources()
+        yield Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+    finally:
+        ray.shutdown()
+
+
+def _let_trials_use_waiting_workers() -> None:
+    """Keep Tune from asking for workers with environment variables of their own.
+
+    Tune gives every trial's actor a runtime environment (``PL_DISABLE_FORK`` and what may be in the driver's shell),
+    so Ray passes over the workers that it started in advance, ends them and starts others: 2 to 5 s on two cores. On
+    this machine workers inherit the driver's environment anyway.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.DEFAULT_ENV_VARS = {}
+    class_cache.ENV_VARS_TO_PROPAGATE = set()
+
+
+def _running_cluster() -> str | None:
+    """Address of the cluster that this shell or machine offers."""
+    if os.environ.get("RAY_ADDRESS"):
+        return os.environ["RAY_ADDRESS"]
+    from ray._private.services import find_gcs_addresses
+
+    return min(find_gcs_addresses(), default=None)
+
+
+def _check_reachable(address: str) -> None:
+    """Fail in seconds where Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            pass
+    except (OSError, ValueError) as error:
+        raise ConnectionError(str(error)) from error

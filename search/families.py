@@ -1,0 +1,45 @@
+"""Family name to what a trial needs: which module builds it, and how much of a machine one trial takes."""
+
+from dataclasses import dataclass
+
+from ser_data.errors import UserError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family.
+
+    Attributes:
+        name: as in a space's ``FAMILY`` and on the board
+        module: has ``build(config, task, *, seed, max_epochs, probe_clips)`` returning a :class:`ser_models.trial.Trial`
+        cpus_per_trial: default of ``--cpus-per-trial``
+        gpus_per_trial: default of ``--gpus-per-trial`` on a machine with a GPU
+    """
+
+    name: str
+    module: str
+    cpus_per_trial: int
+    gpus_per_trial: float
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        # one core: two such trials side by side finish more epochs than one with two threads (docs/experiments.md)
+        Family("mfcc", "ser_models.mfcc.family", cpus_per_trial=1, gpus_per_trial=0.25),
+    )
+}
+
+
+def get_family(name: str) -> Family:
+    """The family called *name*.
+
+    Raises:
+        UserError: it is not known
+    """
+    if name not in FAMILIES:
+        raise UserError(
+            f"family '{name}' is not known. Known families: {', '.join(sorted(FAMILIES))}. Set FAMILY in the space's "
+            "file to one of them."
+        )
+    return FAMILIES[name]

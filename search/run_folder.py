@@ -1,0 +1,172 @@
+"""A search's folder: its names, its ``config.json``, and what makes two searches the same."""
+
+import dataclasses
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from search import provenance
+from search.arguments import Arguments
+from search.corpora import TaskData
+from search.space import Space
+from ser_data.errors import UserError
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+RECORD_FILE = "events.jsonl"
+JOURNAL_FILE = "study.journal"
+BEST_FOLDER = "best"
+#: Arguments that decide what is searched: a search is only continued with the same ones.
+IDENTITY = ("space", "split", "emotions", "sampler", "scheduler", "grace", "fix", "seed")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace *path* with *text* in one step, so that a reader never sees half of it."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def default_folder(space: str) -> Path:
+    return Path("runs") / f"{space}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def holds_search(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file()
+
+
+def create(folder: Path, arguments: Arguments, space: Space, source: str, command: str) -> dict[str, Any]:
+    """Make a new search's folder and write ``config.json``, before anything slow.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"--out {folder} is not empty and holds no search (no {CONFIG_FILE}). It takes a new or empty folder, or "
+            "one of a search to go on with."
+        )
+    config = {
+        "format": FORMAT_VERSION,
+        "search_id": secrets.token_hex(4),
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "arguments": _plain(arguments),
+        "source": source,
+        "plan": {
+            "family": space.family,
+            "num_trials": arguments.trials or space.trials,
+            "max_epochs": space.max_epochs,
+            "grace": arguments.grace or space.grace,
+        },
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save(folder, config)
+    except OSError as error:
+        raise UserError(
+            f"--out {folder} cannot be written ({error.strerror}). Choose a folder you may write to."
+        ) from error
+    return config
+
+
+def save(folder: Path, config: Mapping[str, Any]) -> None:
+    write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """``config.json`` of the search in *folder*.
+
+    Raises:
+        UserError: there is none, it is damaged, or another version wrote it
+    """
+    path = folder / CONFIG_FILE
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{folder} holds no search: it has no {CONFIG_FILE}. Name the folder that the search printed as results."
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Restore it from a copy, or start a new search.") from error
+    if config.get("format") != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format {config.get('format')!r}; this version reads format {FORMAT_VERSION}. Resume it with "
+            f"the version that wrote it (commit {config.get('commit', 'unknown')}), or start a new search."
+        )
+    return config
+
+
+def stored_arguments(config: Mapping[str, Any]) -> Arguments:
+    """The arguments a search was started with."""
+    values = dict(config["arguments"])
+    for name in ("out", "resume", "cache_dir"):
+        if values[name] is not None:
+            values[name] = Path(values[name])
+    if values["emotions"] is not None:
+        values["emotions"] = tuple(values["emotions"])
+    return Arguments(**values)
+
+
+def check_same_search(folder: Path, stored: Arguments, given: Arguments) -> None:
+    """Refuse to go on in a folder that holds another search.
+
+    Raises:
+        UserError: with every difference
+    """
+    differences = [
+        f"{name} {getattr(stored, name)!r} there, {getattr(given, name)!r} now"
+        for name in IDENTITY
+        if getattr(stored, name) != getattr(given, name)
+    ]
+    if differences:
+        raise UserError(
+            f"--out {folder} holds another search ({'; '.join(differences)}). Choose another --out, or go on with "
+            f"that one: --resume {folder}"
+        )
+
+
+def describe_data(data: TaskData) -> dict[str, Any]:
+    """What ``config.json`` says of the data."""
+    return {
+        "corpus": data.corpus.name,
+        "prepared": os.fspath(data.corpus.folder),
+        "manifest_hash": data.corpus.manifest_hash,
+        "generated": data.corpus.generated,
+        "emotions": list(data.emotions),
+        "split": data.split.name,
+        "leaky": data.split.leaky,
+        "notes": list(data.notes),
+        "clips": {part: len(data.split.indices(part)) for part in ("train", "validation", "test")},
+        "actors": {part: len(data.split.actors(part)) for part in ("train", "validation", "test")},
+        "val_speakers": list(data.val_speakers),
+        "val_totals": data.val_totals.tolist(),
+    }
+
+
+def check_same_data(folder: Path, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data than a search began with.
+
+    Raises:
+        UserError: with what differs
+    """
+    if stored is None:
+        return
+    for key in ("manifest_hash", "split", "emotions", "val_totals"):
+        if stored[key] != now[key]:
+            raise UserError(
+                f"{folder} was searched on other data: {key} was {stored[key]}, now it is {now[key]}. Scores on "
+                "different data cannot share a board: give the original data, or start a new search."
+            )
+
+
+def _plain(arguments: Arguments) -> dict[str, Any]:
+    values = dataclasses.asdict(arguments)
+    return {name: os.fspath(value) if isinstance(value, Path) else value for name, value in values.items()}

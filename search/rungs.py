@@ -1,0 +1,154 @@
+"""Early stopping that can be refilled: after a crash the rungs are rebuilt from what the trials reported.
+
+A stopping rule sees each epoch of each trial once, in the order of the record, and says whether that trial stops.
+It depends on nothing else, so replaying the record gives the same rungs as never having stopped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from ser_data.errors import UserError
+
+
+class StoppingRule(Protocol):
+    """Says, epoch by epoch, which trials stop."""
+
+    def report(self, number: int, epoch: int, score: float) -> str | None:
+        """Take in one epoch of trial *number*.
+
+        Args:
+            number: the trial
+            epoch: epochs trained, from 1
+            score: the metric to be maximised, at this epoch
+
+        Returns:
+            why the trial stops here, in words, or None if it goes on
+        """
+
+
+class NoStopping:
+    """Every trial runs to its last epoch."""
+
+    def report(self, number: int, epoch: int, score: float) -> str | None:
+        return None
+
+
+def rung_epochs(grace: int, reduction_factor: int, max_epochs: int) -> list[int]:
+    """Epochs at which trials are compared: grace, grace·η, grace·η², … below *max_epochs*.
+
+    >>> rung_epochs(2, 3, 30)
+    [2, 6, 18]
+    """
+    epochs = []
+    epoch = grace
+    while epoch < max_epochs:
+        epochs.append(epoch)
+        epoch *= reduction_factor
+    return epochs
+
+
+@dataclass
+class Asha:
+    """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv 1810.05934).
+
+    At a rung a trial goes on if its best score so far is in the best 1/η of all that reached the rung. Unlike Ray's,
+    it cuts nobody while fewer than η trials have reached the rung (there is no "best 1/η" of them yet), and it
+    compares best-so-far instead of last scores, as the final ranking does.
+
+    Attributes:
+        grace: epochs before the first rung
+        reduction_factor: η
+        max_epochs: a trial's full length; there is no rung at it
+    """
+
+    grace: int
+    reduction_factor: int
+    max_epochs: int
+    rungs: dict[int, dict[int, float]] = field(init=False)
+    _best: dict[int, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.grace <= self.max_epochs:
+            raise UserError(
+                f"--grace {self.grace} is out of range: a trial of this space has {self.max_epochs} epochs, so --grace "
+                f"takes 1 to {self.max_epochs}."
+            )
+        self.rungs = {epoch: {} for epoch in rung_epochs(self.grace, self.reduction_factor, self.max_epochs)}
+
+    def report(self, number: int, epoch: int, score: float) -> str | None:
+        best = self._best[number] = max(score, self._best.get(number, score))
+        rung = self.rungs.get(epoch)
+        if rung is None or number in rung:
+            return None
+        rung[number] = best
+        if len(rung) < self.reduction_factor:
+            return None
+        promoted = max(1, len(rung) // self.reduction_factor)
+        cutoff = sorted(rung.values(), reverse=True)[promoted - 1]
+        return None if best >= cutoff else f"rung {epoch}: {best:.3f} < {cutoff:.3f}"
+
+
+@dataclass
+class Hyperband:
+    """Asynchronous Hyperband: several ASHA brackets, each with a longer grace; trials are dealt out in turn by number.
+
+    Li et al. 2018 (arXiv 1603.06560). Safer than ASHA when early scores mislead, at a higher cost.
+    """
+
+    grace: int
+    reduction_factor: int
+    max_epochs: int
+    brackets: list[Asha] = field(init=False)
+
+    def __post_init__(self) -> None:
+        first = Asha(self.grace, self.reduction_factor, self.max_epochs)
+        graces = list(first.rungs) or [self.grace]
+        self.brackets = [Asha(grace, self.reduction_factor, self.max_epochs) for grace in graces]
+
+    def report(self, number: int, epoch: int, score: float) -> str | None:
+        return self.brackets[number % len(self.brackets)].report(number, epoch, score)
+
+
+@dataclass
+class MedianStopping:
+    """Stops a trial whose best so far is below the median of the others' means up to the same epoch.
+
+    Golovin et al. 2017 (Google Vizier). Compares at every epoch from *grace* on, against at least *min_peers* others.
+    """
+
+    grace: int
+    min_peers: int = 3
+    _scores: dict[int, list[float]] = field(init=False, default_factory=dict)
+
+    def report(self, number: int, epoch: int, score: float) -> str | None:
+        own = self._scores.setdefault(number, [])
+        if epoch <= len(own):
+            return None
+        own.append(score)
+        if epoch < self.grace:
+            return None
+        peers = [sum(s[:epoch]) / epoch for n, s in self._scores.items() if n != number and len(s) >= epoch]
+        if len(peers) < self.min_peers or max(own) >= (cutoff := median(peers)):
+            return None
+        return f"epoch {epoch}: {max(own):.3f} < median {cutoff:.3f}"
+
+
+RULES: dict[str, Callable[[int, int, int], StoppingRule]] = {
+    "asha": Asha,
+    "hyperband": Hyperband,
+    "median": lambda grace, reduction_factor, max_epochs: MedianStopping(grace),
+    "none": lambda grace, reduction_factor, max_epochs: NoStopping(),
+}
+
+
+def make_rule(name: str, *, grace: int, reduction_factor: int, max_epochs: int) -> StoppingRule:
+    """The stopping rule called *name* in ``--scheduler``.
+
+    Raises:
+        UserError: if *grace* does not fit *max_epochs*
+    """
+    if name != "none" and not 1 <= grace <= max_epochs:
+        Asha(grace, reduction_factor, max_epochs)  # words the error
+    return RULES[name](grace, reduction_factor, max_epochs)

@@ -1,0 +1,260 @@
+"""One search, without Ray: record, proposals and early stopping held together.
+
+``Study`` answers three questions: what is tried next, does a trial stop at this epoch, what came of it. Whatever it
+answers is in the record first. It always starts by replaying the record, so a first start, a resume and an extension
+are the same code. Ray Tune is joined on in :mod:`search.tune_adapters`.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+
+from search.proposals import Proposal, Proposer, SpaceExhausted, StudyJournal, finished_trials
+from search.record import Event, Record
+from search.reports import BadReport, check_report
+from search.result_keys import EPOCH, SCORE
+from search.rungs import StoppingRule
+from search.space import Value
+
+Outcome = Literal["completed", "stopped", "failed"]
+#: Called with the trial an event is about, after that event is on disk.
+Listener = Callable[["StudyTrial", Event], None]
+
+_STATES: dict[Outcome, TrialState] = {
+    "completed": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass
+class StudyTrial:
+    """What the record says of one trial.
+
+    Attributes:
+        number: from 0, in the order of proposals
+        params: values of the searched parameters
+        config: the whole configuration
+        origin: ``known-good`` or the name of the sampler
+        epochs: the checked report of each epoch, epoch 1 first
+        outcome: None while the trial can still go on
+        reason: why it was stopped or failed
+    """
+
+    number: int
+    params: dict[str, Value]
+    config: dict[str, Value]
+    origin: str
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Outcome | None = None
+    reason: str = ""
+
+    @property
+    def trial_id(self) -> str:
+        return f"t{self.number:04d}"
+
+    @property
+    def best_epoch(self) -> dict[str, Any] | None:
+        """The report of the epoch with the best score; the first of equals."""
+        return max(self.epochs, key=lambda report: report[SCORE], default=None)
+
+    @property
+    def best_score(self) -> float:
+        best = self.best_epoch
+        return best[SCORE] if best else float("-inf")
+
+    @property
+    def scores(self) -> list[float]:
+        return [report[SCORE] for report in self.epochs]
+
+    @property
+    def seconds(self) -> float:
+        """Training and validation time of all epochs, in seconds."""
+        return sum(report["seconds"] for report in self.epochs)
+
+
+def trials_of(events: list[Event]) -> dict[int, StudyTrial]:
+    """The trials that a record tells of, by number."""
+    trials: dict[int, StudyTrial] = {}
+    for event in events:
+        _apply(trials, event)
+    return trials
+
+
+def _apply(trials: dict[int, StudyTrial], event: Event) -> None:
+    kind = event["kind"]
+    if kind == "suggested":
+        trials[event["number"]] = StudyTrial(event["number"], event["params"], event["config"], event["origin"])
+    elif kind == "epoch":
+        trials[event["number"]].epochs.append(event["report"])
+    elif kind in ("done", "stopped", "failed"):
+        trial = trials[event["number"]]
+        trial.outcome = "completed" if kind == "done" else kind
+        trial.reason = event.get("reason", "")
+
+
+def seconds_used(events: list[Event]) -> float:
+    """Wall time that all sittings of a search took so far, in seconds."""
+    used = 0.0
+    start = latest = 0.0
+    for event in events:
+        if event["kind"] == "sitting":
+            used += latest - start
+            start = event["at"]
+        latest = event.get("at", latest)
+    return used + latest - start
+
+
+class Study:
+    """Record, proposals and early stopping of one search."""
+
+    def __init__(
+        self,
+        record: Record,
+        proposer: Proposer,
+        rule: StoppingRule,
+        *,
+        num_trials: int,
+        max_epochs: int,
+        journal: Callable[[list[Any]], StudyJournal] | None = None,
+    ) -> None:
+        """Replay *record* into *proposer* and *rule*.
+
+        Args:
+            record: open, and ours alone
+            proposer: new
+            rule: new
+            num_trials: how many trials the search has in all, those of the record among them
+            max_epochs: a trial's full length
+            journal: makes Optuna's journal from the trials that have finished
+        """
+        self._record = record
+        self._proposer = proposer
+        self._rule = rule
+        self._num_trials = num_trials
+        self._max_epochs = max_epochs
+        self._exhausted = False
+        self.listeners: list[Listener] = []
+        self.trials: dict[int, StudyTrial] = {}
+        self._journal: StudyJournal | None = None
+        self._replay()
+        self._append({"kind": "sitting"})
+        self._unfinished = [number for number, trial in self.trials.items() if trial.outcome is None]
+        if journal is not None:
+            self._journal = journal(finished_trials(proposer.frozen_trials))
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to be run, begun ones among them."""
+        return max(0, self._num_trials - len(self.trials)) + len(self._unfinished)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether trials are left that did not end, or were not begun."""
+        open_trials = any(trial.outcome is None for trial in self.trials.values())
+        return open_trials or (not self._exhausted and len(self.trials) < self._num_trials)
+
+    @property
+    def best(self) -> StudyTrial | None:
+        """The trial with the best score so far; the first of equals."""
+        scored = [trial for trial in self.trials.values() if trial.epochs and trial.outcome != "failed"]
+        return max(scored, key=lambda trial: trial.best_score, default=None)
+
+    def next_trial(self) -> Proposal | None:
+        """What to try next, trials of an earlier sitting that did not finish first; None when all were handed out."""
+        if self._unfinished:
+            trial = self.trials[self._unfinished.pop(0)]
+            return Proposal(trial.number, trial.params, trial.config, trial.origin)
+        if self._exhausted or len(self.trials) >= self._num_trials:
+            return None
+        try:
+            proposal = self._proposer.ask()
+        except SpaceExhausted:
+            self._exhausted = True
+            return None
+        event = {
+            "kind": "suggested",
+            "number": proposal.number,
+            "params": proposal.params,
+            "config": proposal.config,
+            "origin": proposal.origin,
+        }
+        self._commit(proposal.number, event)
+        return proposal
+
+    def report(self, number: int, metrics: Mapping[str, Any]) -> bool:
+        """Take in what trial *number* reported.
+
+        An epoch that is known already (a trial that starts again reports from its checkpoint on) is passed over.
+
+        Returns:
+            whether the trial is to stop: it finished, was cut, or reported something that cannot be ranked
+        """
+        trial = self.trials[number]
+        if trial.outcome is not None:
+            return True
+        try:
+            report = check_report(number, metrics)
+            if report[EPOCH] > len(trial.epochs) + 1:
+                raise BadReport(f"trial {number} reported epoch {report[EPOCH]} after epoch {len(trial.epochs)}")
+        except BadReport as error:
+            self.fail(number, str(error))
+            return True
+        if report[EPOCH] <= len(trial.epochs):
+            return False
+        self._commit(number, {"kind": "epoch", "number": number, "report": report})
+        self._judge(trial, self._rule.report(number, report[EPOCH], report[SCORE]))
+        return trial.outcome is not None
+
+    def fail(self, number: int, reason: str) -> None:
+        """Trial *number* will not go on. It costs itself, not the search."""
+        if self.trials[number].outcome is None:
+            self._finish(number, {"kind": "failed", "number": number, "reason": reason})
+
+    def end(self, reason: str) -> None:
+        """This sitting is over: ``trials``, ``time budget``, ``interrupted``."""
+        self._append({"kind": "ended", "reason": reason})
+
+    def _judge(self, trial: StudyTrial, cut: str | None) -> None:
+        """Write down that *trial* is through, or that the rule cut it."""
+        if len(trial.epochs) >= self._max_epochs:
+            self._finish(trial.number, {"kind": "done", "number": trial.number})
+        elif cut is not None:
+            self._finish(trial.number, {"kind": "stopped", "number": trial.number, "reason": cut})
+
+    def _finish(self, number: int, event: Event) -> None:
+        self._commit(number, event)
+        trial = self.trials[number]
+        assert trial.outcome is not None
+        self._proposer.tell(number, trial.scores, _STATES[trial.outcome])
+        if self._journal is not None:
+            self._journal.add(self._proposer.frozen_trials[number])
+
+    def _commit(self, number: int, event: Event) -> None:
+        self._append(event)
+        _apply(self.trials, event)
+        for listener in self.listeners:
+            listener(self.trials[number], event)
+
+    def _append(self, event: Event) -> None:
+        self._record.append({**event, "at": round(time.time(), 3)})
+
+    def _replay(self) -> None:
+        cuts: dict[int, str | None] = {}
+        for event in self._record.events:
+            _apply(self.trials, event)
+            if event["kind"] == "epoch":
+                report = event["report"]
+                cuts[event["number"]] = self._rule.report(event["number"], report[EPOCH], report[SCORE])
+        for number in sorted(self.trials):
+            trial = self.trials[number]
+            state = _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
+            if self._proposer.replay(trial.params, trial.scores, state) != number:
+                raise AssertionError(f"the record skips a trial before number {number}")
+        # a kill between an epoch's event and the one that ends the trial: the judgement is still due
+        for number, cut in cuts.items():
+            if self.trials[number].outcome is None:
+                self._judge(self.trials[number], cut)

@@ -1,0 +1,124 @@
+"""What a person sees while a search runs: one calm table and a progress bar, or a line per trial where output is piped."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from search.record import Event
+from search.result_keys import SCORE
+from search.study import StudyTrial
+
+_LEADERS = 5
+_STATUS_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "running": "cyan"}
+
+
+class LiveView:
+    """Shows the study's trials as events come in. Use as a context manager; add :meth:`on_event` as a listener."""
+
+    def __init__(self, console: Console, *, num_trials: int, max_epochs: int, known: Mapping[int, StudyTrial]) -> None:
+        """Show *known* trials of earlier sittings and those to come.
+
+        Args:
+            console: where to
+            num_trials: of the whole search
+            max_epochs: a trial's full length
+            known: the study's own mapping, which grows while it runs
+        """
+        self._console = console
+        self._num_trials = num_trials
+        self._max_epochs = max_epochs
+        self._trials = known
+        self._lock = threading.Lock()
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
+            TimeElapsedColumn(), console=console,
+        )  # fmt: skip
+        self._bar = self._progress.add_task("searching", total=num_trials, completed=self._finished())
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "LiveView":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line above the table."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def on_event(self, trial: StudyTrial, event: Event) -> None:
+        """A study's listener."""
+        with self._lock:
+            self._progress.update(self._bar, completed=self._finished())
+        if event["kind"] in ("done", "stopped", "failed") and not self._console.is_terminal:
+            self.say(f"[{time.monotonic() - self._started:6.1f} s] {_sentence(trial)}")
+
+    def _finished(self) -> int:
+        return sum(trial.outcome is not None for trial in list(self._trials.values()))
+
+    def _render(self) -> RenderableType:
+        trials = list(self._trials.values())
+        running = [trial for trial in trials if trial.outcome is None]
+        scored = sorted((t for t in trials if t.epochs and t not in running), key=lambda t: -t.best_score)
+        table = Table(box=None, pad_edge=False)
+        for name, justify in (("trial", "left"), ("", "left"), ("epoch", "right"), ("best UAR", "right")):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's Literal
+        table.add_column("configuration", no_wrap=True, overflow="ellipsis")
+        for trial in [*scored[:_LEADERS], *running]:
+            status = trial.outcome or "running"
+            table.add_row(
+                trial.trial_id,
+                f"[{_STATUS_STYLE[status]}]{status}[/]",
+                f"{len(trial.epochs)}/{self._max_epochs}",
+                f"{trial.best_score:.3f}" if trial.epochs else "",
+                settings(trial.params),
+            )
+        with self._lock:
+            return Group(table, self._progress.get_renderable())
+
+
+def settings(params: Mapping[str, Any]) -> str:
+    """Parameters in one line, numbers short."""
+    return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
+
+
+def _sentence(trial: StudyTrial) -> str:
+    reached = f"{trial.best_score:.3f} after {len(trial.epochs)} epochs" if trial.epochs else "no epoch"
+    reason = f" ({trial.reason})" if trial.reason else ""
+    return f"{trial.trial_id} {trial.outcome}: {reached}{reason}"
+
+
+def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
+    """The head of the leaderboard for the terminal."""
+    table = Table(title="leaderboard", title_justify="left", pad_edge=False)
+    for name in ("rank", "trial", "status", "val UAR", "95 % over speakers", "accuracy", "epochs", "s", "configuration"):
+        right = name in ("rank", "val UAR", "accuracy", "epochs", "s")
+        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "configuration" else "ellipsis")
+    for row in board.head(rows).to_dict("records"):
+        chosen = {str(k).removeprefix("config."): v for k, v in row.items() if str(k).startswith("config.") and pd.notna(v)}
+        has_score = pd.notna(row[SCORE])
+        table.add_row(
+            str(row["rank"]),
+            str(row["trial_id"]),
+            f"[{_STATUS_STYLE[row['status']]}]{row['status']}[/]",
+            f"{row[SCORE]:.3f}" if has_score else "–",
+            f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if has_score else "–",
+            f"{row['val_accuracy']:.3f}" if has_score else "–",
+            str(row["epochs"]),
+            f"{row['seconds']:.0f}",
+            settings(chosen),
+        )
+    return table
+
+

@@ -1,0 +1,154 @@
+"""Weights & Biases: one run per trial with its configuration and every epoch, grouped by search.
+
+The driver alone talks to W&B, on a thread of its own fed by a queue, so that neither a trial nor the search waits for
+a network, and no key reaches a worker. W&B is a view: when it cannot be reached the search goes on.
+"""
+
+import contextlib
+import netrc
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from search.record import Event
+from search.result_keys import EPOCH, HITS, SCORE
+from search.study import StudyTrial
+
+CLOSE_SECONDS = 60.0
+
+
+def choose_mode(asked: str | None) -> tuple[str, str]:
+    """``online``, ``offline`` or ``disabled``, and the line that says so where nobody asked for it.
+
+    Args:
+        asked: ``--wandb``; None decides by whether a key is found where ``wandb`` itself looks for it
+    """
+    if asked is not None:
+        return asked, ""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in ("offline", "disabled"):
+        return mode, f"W&B: {mode} (WANDB_MODE)"
+    if os.environ.get("WANDB_API_KEY") or _key_in_netrc():
+        return "online", "W&B: online"
+    return "offline", "W&B: offline, no key found (`wandb login` and --wandb online upload runs as they happen)"
+
+
+def _key_in_netrc() -> bool:
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        return netrc.netrc(str(path)).authenticators(host) is not None
+    return False
+
+
+class Tracker:
+    """Sends what the record says of each trial to its W&B run. Use as a context manager around the search."""
+
+    def __init__(
+        self,
+        run_folder: Path,
+        config: Mapping[str, Any],
+        *,
+        mode: str,
+        project: str,
+        entity: str | None,
+        say: Callable[[str], None],
+    ) -> None:
+        """Log to runs called ``<search id>-<trial id>``.
+
+        Args:
+            run_folder: the search's; offline runs are kept under ``wandb/`` in it
+            config: the search's ``config.json``
+            mode: ``online``, ``offline`` or ``disabled``
+            project: W&B project
+            entity: W&B team or user; None for the key's own
+            say: prints one line to the user
+        """
+        self._folder = run_folder
+        self._config = config
+        self._mode = mode
+        self._project = project
+        self._entity = entity
+        self._say = say
+        self._queue: queue.Queue[tuple[StudyTrial, Event] | None] = queue.Queue()
+        self._runs: dict[int, Any] = {}
+        self._failed = False
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+
+    def __enter__(self) -> "Tracker":
+        if self._mode != "disabled":
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._mode != "disabled":
+            self._queue.put(None)
+            self._thread.join(CLOSE_SECONDS)
+            if self._thread.is_alive():
+                self._say("W&B: not everything could be sent; the record and the board have it all")
+
+    def on_event(self, trial: StudyTrial, event: Event) -> None:
+        """A study's listener."""
+        if self._mode != "disabled" and event["kind"] != "suggested":
+            self._queue.put((trial, event))
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._failed:
+                continue
+            trial, event = item
+            try:
+                self._send(trial, event)
+            # whatever W&B or its service raises must not reach the search; it is said once
+            except Exception as error:
+                self._failed = True
+                self._say(f"W&B: stopped after {type(error).__name__}: {str(error).splitlines()[0]}; the search goes on")
+        for number in list(self._runs):
+            with contextlib.suppress(Exception):
+                self._runs.pop(number).finish(exit_code=255)
+
+    def _send(self, trial: StudyTrial, event: Event) -> None:
+        run = self._runs.get(trial.number) or self._start(trial)
+        if event["kind"] == "epoch":
+            report = {key: value for key, value in event["report"].items() if key not in (EPOCH, HITS)}
+            run.log(report, step=event["report"][EPOCH])
+            return
+        best = trial.best_epoch
+        run.summary.update(
+            {"status": trial.outcome, "reason": trial.reason, **({f"best_{SCORE}": best[SCORE]} if best else {})}
+        )
+        run.finish(exit_code=1 if trial.outcome == "failed" else 0)
+        del self._runs[trial.number]
+
+    def _start(self, trial: StudyTrial) -> Any:
+        import wandb
+
+        search_id, data = self._config["search_id"], self._config["data"]
+        run = wandb.init(
+            project=self._project,
+            entity=self._entity,
+            id=f"{search_id}-{trial.trial_id}",
+            name=f"{self._folder.name}-{trial.trial_id}",
+            group=search_id,
+            job_type=self._config["arguments"]["space"],
+            tags=[self._config["plan"]["family"], data["split"], *(["generated-speech"] if data["generated"] else [])],
+            config={
+                **trial.config,
+                **{key: self._config["arguments"][key] for key in ("space", "seed", "sampler", "scheduler")},
+                "split": data["split"],
+                "leaky": data["leaky"],
+                "manifest_hash": data["manifest_hash"],
+                "commit": self._config["commit"],
+            },
+            dir=str(self._folder),
+            mode=self._mode,
+            resume="allow",
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=30),
+        )
+        self._runs[trial.number] = run
+        return run

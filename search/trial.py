@@ -1,0 +1,176 @@
+"""What runs on a worker: one configuration in, epochs out.
+
+A trial always begins by looking for its own last checkpoint, so a resumed search, a retry and a lost node are one
+case. It reports the epochs of the checkpoint again; the study passes over those it knows.
+"""
+
+import dataclasses
+import importlib
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.result_keys import NUM_PARAMETERS
+from ser_data.seeds import derive_seed
+
+NUMBER = "number"
+CONFIG = "config"
+CHECKPOINT_FILE = "checkpoint.pt"
+SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained
+_PROBE_CLIPS = 12
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What all trials of a search share, as sent to the workers.
+
+    Attributes:
+        run_folder: the search's folder, seen by every worker
+        family_module: builds the trial
+        task: data, split, emotions, cache and device (:class:`ser_models.task.Task`, as a dict)
+        seed: the search's seed
+        max_epochs: a trial's full length
+        threads: threads that torch may use
+        corners: the space's smallest and largest configuration, tried out by each worker before its first trial
+    """
+
+    run_folder: str
+    family_module: str
+    task: dict[str, Any]
+    seed: int
+    max_epochs: int
+    threads: int
+    corners: tuple[Mapping[str, Any], ...] = ()
+
+
+def trial_folder(run_folder: Path, number: int) -> Path:
+    """Where trial *number* keeps its checkpoint and its last words."""
+    return run_folder / "trials" / f"t{number:04d}"
+
+
+def checkpoint_file(run_folder: Path, number: int) -> Path:
+    return trial_folder(run_folder, number) / CHECKPOINT_FILE
+
+
+def error_file(run_folder: Path, number: int) -> Path:
+    return trial_folder(run_folder, number) / "error.txt"
+
+
+def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
+    """The function that Ray Tune runs on a worker, once per trial."""
+    from ray import tune
+
+    problem = _check_corners(plan)
+    if problem is not None:
+        tune.report({SPACE_PROBLEM: problem})
+        return
+    for report in epochs_of_trial(config[NUMBER], config[CONFIG], plan):
+        tune.report(report)
+
+
+def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> Iterator[dict[str, Any]]:
+    """Train one trial, from its last checkpoint if it left one.
+
+    Yields:
+        the report of each epoch, after its checkpoint is on disk; epochs of the checkpoint first
+
+    Raises:
+        Exception: whatever building or training raised; its traceback is left in the trial's folder
+    """
+    folder = trial_folder(Path(plan.run_folder), number)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        trial = _build(number, config, plan)
+        load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+        for result in trial.trainer.history:
+            yield _report(trial, result)
+        for result in trial.trainer.run():
+            _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+            yield _report(trial, result)
+    except Exception as error:
+        # Ray hands the driver a pickled traceback at best; a file survives the worker
+        text = "".join(traceback.format_exception(error))
+        error_file(Path(plan.run_folder), number).write_text(text)
+        raise
+
+
+_checked: set[str] = set()  # run folders whose corners this worker has tried out
+
+
+def _check_corners(plan: TrialPlan) -> str | None:
+    if plan.run_folder in _checked:
+        return None
+    problem = check_configurations(plan.corners, plan)
+    if problem is None:
+        _checked.add(plan.run_folder)
+    return problem
+
+
+def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) -> str | None:
+    """Build each configuration on a few clips and train one epoch of it.
+
+    Returns:
+        what went wrong with the first that failed, None if all went through
+    """
+    for config in configs:
+        try:
+            trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=_PROBE_CLIPS)
+            next(trial.trainer.run())
+        except Exception as error:
+            return f"{dict(config)}: {type(error).__name__}: {error}"
+    return None
+
+
+def export_trial(
+    number: int, config: Mapping[str, Any], plan: TrialPlan, folder: Path, provenance: Mapping[str, object]
+) -> None:
+    """Write the best epoch of a trial as a bundle.
+
+    Args:
+        number: whose checkpoint to take
+        config: its configuration
+        plan: as the trial had it
+        folder: where the bundle goes
+        provenance: where the result comes from, stored in the bundle
+    """
+    trial = _build(number, config, plan)
+    load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+    trial.export(folder, provenance)
+
+
+def load_checkpoint(trial: Any, path: Path) -> None:
+    """Put *trial* where its checkpoint left it; a trial without a checkpoint begins at the start."""
+    import torch
+
+    if path.exists():
+        trial.trainer.load_state(torch.load(path, weights_only=True))
+
+
+def _save_checkpoint(trial: Any, path: Path) -> None:
+    import torch
+
+    unfinished = path.with_suffix(".tmp")
+    torch.save(trial.trainer.state(), unfinished)
+    unfinished.replace(path)
+
+
+def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
+    import torch
+
+    from ser_models.task import Task
+
+    torch.set_num_threads(plan.threads)
+    family = importlib.import_module(plan.family_module)
+    return family.build(
+        config,
+        Task.from_dict(plan.task),
+        seed=derive_seed(plan.seed, "trial", number),
+        max_epochs=plan.max_epochs,
+        probe_clips=probe_clips,
+    )
+
+
+def _report(trial: Any, result: Any) -> dict[str, Any]:
+    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters}

@@ -1,0 +1,136 @@
+"""How Ray Tune talks to a :class:`search.study.Study`: as searcher, as scheduler and as stopper.
+
+Tune keeps no state that matters. It pickles searchers and schedulers into its snapshots; ours leave the study out,
+because a new Tuner is made from the record at every start.
+"""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.result_keys import SCORE
+from search.study import Study
+from search.trial import CONFIG, NUMBER, SPACE_PROBLEM, error_file
+
+
+class StudySearcher(Searcher):
+    """Hands out the study's trials, at most *max_concurrent* at a time."""
+
+    def __init__(self, study: Study, run_folder: Path, max_concurrent: int) -> None:
+        super().__init__(metric=SCORE, mode="max")
+        self._study: Study | None = study
+        self._run_folder = run_folder
+        self._max_concurrent = max_concurrent
+        self._live: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        assert self._study is not None
+        if len(self._live) >= self._max_concurrent:
+            return None
+        proposal = self._study.next_trial()
+        if proposal is None:
+            return Searcher.FINISHED
+        self._live[trial_id] = proposal.number
+        return {NUMBER: proposal.number, CONFIG: proposal.config}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        number = self._live.pop(trial_id, None)
+        if error and number is not None:
+            assert self._study is not None
+            self._study.fail(number, _reason(self._run_folder, number))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the record holds it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the record holds it all."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_study": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StudySearcher":
+        return self
+
+
+class StudyScheduler(FIFOScheduler):
+    """Passes every result to the study and stops the trial when the study says so."""
+
+    def __init__(self, study: Study, stopper: "SittingStopper") -> None:
+        super().__init__()
+        self._study: Study | None = study
+        self._stopper = stopper
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        assert self._study is not None
+        if SPACE_PROBLEM in result:
+            self._stopper.space_problem = result[SPACE_PROBLEM]
+        if self._stopper.stop_all():
+            return TrialScheduler.STOP
+        stop = self._study.report(trial.config[NUMBER], result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        assert self._study is not None
+        if self._stopper.stop_all():
+            return  # the trial did not end, its sitting did
+        # does nothing unless the trainable returned before its last epoch: the study ended all others itself
+        number = trial.config[NUMBER]
+        self._study.fail(number, f"trial {number} ended after {len(self._study.trials[number].epochs)} epochs")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_study": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StudyScheduler":
+        return self
+
+
+class SittingStopper(Stopper):
+    """Ends the sitting when its time is up, somebody asked for it, or the space cannot be trained.
+
+    Attributes:
+        space_problem: what is wrong with a corner of the space, None so far
+    """
+
+    def __init__(self, deadline: float | None) -> None:
+        """Stop everything at *deadline* (as :func:`time.monotonic` counts), or when :meth:`interrupt` was called."""
+        self._deadline = deadline
+        self._interrupted = threading.Event()
+        self.space_problem: str | None = None
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupted.is_set()
+
+    @property
+    def out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.interrupted or self.out_of_time or self.space_problem is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_deadline": self._deadline}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SittingStopper":
+        return self
+
+
+def _reason(run_folder: Path, number: int) -> str:
+    """The last line of the traceback that the trial left, or that it left none."""
+    try:
+        lines = error_file(run_folder, number).read_text().strip().splitlines()
+    except FileNotFoundError:
+        return "its worker process died (out of memory, or killed from outside)"
+    return lines[-1] if lines else "unknown"

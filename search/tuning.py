@@ -1,0 +1,116 @@
+"""Running a study's trials on a Ray cluster: what one trial takes, the check of the space's corners, the Tuner."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.arguments import Arguments
+from search.families import Family
+from search.study import Study
+from search.trial import TrialPlan, run_trial
+from ser_data.errors import UserError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What trials run on.
+
+    Attributes:
+        cpus: cores of one trial
+        gpus: GPUs of one trial, a fraction where several share one
+        concurrent: trials at a time
+    """
+
+    cpus: int
+    gpus: float
+    concurrent: int
+
+    def task_options(self) -> dict[str, float]:
+        """For a Ray task that takes as much as a trial."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+
+
+def choose_resources(arguments: Arguments, family: Family, *, cores: int, gpus: int) -> Resources:
+    """What one trial takes and how many run at a time, from the options, the family and the cluster.
+
+    Raises:
+        UserError: a trial asks for more than there is
+    """
+    per_trial = Resources(
+        cpus=arguments.cpus_per_trial or min(family.cpus_per_trial, cores),
+        gpus=min(family.gpus_per_trial, gpus) if arguments.gpus_per_trial is None else arguments.gpus_per_trial,
+        concurrent=1,
+    )
+    for option, asked, there in (
+        ("--cpus-per-trial", per_trial.cpus, cores),
+        ("--gpus-per-trial", per_trial.gpus, gpus),
+    ):
+        if asked > there:
+            raise UserError(
+                f"{option} {asked} is more than this cluster has ({there}), so no trial could ever start. Ask for "
+                f"{there} at most."
+            )
+    fits = max(1, cores // per_trial.cpus)
+    if per_trial.gpus:
+        fits = min(fits, max(1, int(gpus / per_trial.gpus)))
+    return Resources(per_trial.cpus, per_trial.gpus, min(arguments.max_concurrent or fits, fits))
+
+
+def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources, *, max_failures: int) -> None:
+    """Hand what is left of *study* to a new Tuner and wait until it is through.
+
+    Args:
+        study: replayed from its record
+        plan: what every trial gets
+        stopper: :class:`search.tune_adapters.SittingStopper`
+        resources: of one trial, and how many at a time
+        max_failures: retries of one trial
+
+    Raises:
+        UserError: a corner of the space cannot be trained; no trial was
+    """
+    from ray import tune
+    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+
+    from search.tune_adapters import StudyScheduler, StudySearcher
+
+    if not study.remaining:
+        return
+    scratch = Path(plan.run_folder) / ".tune"  # Tune insists on a folder; nothing in it is ever read
+    shutil.rmtree(scratch, ignore_errors=True)
+    # one pending trial at a time is Tune's default with a searcher; an autoscaling cluster would fill one by one
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.concurrent)
+    bundle: dict[str, float] = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
+    tuner = Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, plan=plan), bundle),
+        tune_config=TuneConfig(
+            search_alg=StudySearcher(study, Path(plan.run_folder), resources.concurrent),
+            scheduler=StudyScheduler(study, stopper),
+            num_samples=study.remaining,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_dirname,
+        ),
+        run_config=RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            stop=stopper,
+            verbose=0,
+            failure_config=FailureConfig(max_failures=max_failures),
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if stopper.space_problem is not None:
+        raise UserError(
+            f"the space has a configuration that cannot be trained, so no trial was started. {stopper.space_problem} "
+            "Correct the range in the space's file, or pin the parameter with --fix."
+        )
+
+
+def _trial_dirname(trial: Any) -> str:
+    """Tune's default holds every parameter and grows past what file systems take."""
+    return str(trial.trial_id)

@@ -1,9 +1,11 @@
 """Joining a Ray cluster or starting a local one, quietly."""
 
 import contextlib
+import importlib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +24,10 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # its Ctrl-C returns as if the search had finished
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own snapshots are never read
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # our guard fails the trial by name; Tune's ends the whole search
     "TUNE_WARN_THRESHOLD_S": "10",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # a stopped trial may be inside a long epoch; its worker stays warm
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the board has the reason, the trial's folder the traceback
     "OMP_NUM_THREADS": "1",  # trials set their own number of threads
 }
 
@@ -55,12 +59,14 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
     Raises:
         UserError: the address cannot be reached
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(_ENVIRONMENT)
     import ray
 
     joins = address not in ("auto", "local") or (address == "auto" and _running_cluster() is not None)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    # a second of imports that trials' driver needs anyway, while Ray's processes start
+    importing = threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True)
+    importing.start()
     try:
         if joins:
             where = _running_cluster() if address == "auto" else address
@@ -79,6 +85,7 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
             f"--address {address}: no Ray cluster could be joined there ({str(error).splitlines()[0]}). Accepted are "
             "auto, local, or a head's HOST:PORT as `ray start --head` prints it. Start one, or use --address local."
         ) from error
+    importing.join()
     if not joins:
         _let_trials_use_waiting_workers()
     for name in ("ray", "ray.tune", "ray.data", "ray.train"):
@@ -104,12 +111,21 @@ def _let_trials_use_waiting_workers() -> None:
 
 
 def _running_cluster() -> str | None:
-    """Address of the cluster that this shell or machine offers."""
+    """Address of the cluster that this shell or machine offers.
+
+    Only one that ``ray start`` made counts, which leaves its address in a file: a cluster that another search started
+    for itself is that search's own.
+    """
     if os.environ.get("RAY_ADDRESS"):
         return os.environ["RAY_ADDRESS"]
-    from ray._private.services import find_gcs_addresses
+    from ray._private.utils import read_ray_address
 
-    return min(find_gcs_addresses(), default=None)
+    address: str | None = read_ray_address()
+    if address:
+        with contextlib.suppress(ConnectionError):  # the file outlives a cluster that was killed
+            _check_reachable(address)
+            return address
+    return None
 
 
 def _check_reachable(address: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import crema_d
 import numpy as np
 from filelock import FileLock
-from ser_data.corpus import Corpus, is_prepared, open_corpus
+from ser_data.corpus import Corpus, is_prepared, open_corpus, read_header
 from ser_data.errors import UserError
-from ser_data.splits import Split, resolve_split
+from ser_data.splits import Split, check_split_name, resolve_split
 
 SAMPLE_SEED = 0
 
@@ -45,20 +45,49 @@ def find_source(data: str | None) -> str:
     if data == "sample":
         return data
     if data is not None:
-        if not Path(data).exists():
+        if not os.path.exists(data):  # False where a folder above may not be looked into
             raise UserError(
-                f"--data {data}: there is no such folder or file. It takes a prepared corpus, a folder or zip of "
+                f"--data {data}: there is no such folder or file, or it may not be read. It takes a prepared corpus, a folder or zip of "
                 "CREMA-D's clips, a table clips.csv, or 'sample' for generated speech."
             )
         return str(Path(data).resolve())
     for candidate in (os.environ.get("CREMA_D_ROOT"), "data/crema_d"):
-        if candidate and Path(candidate).exists():
+        if candidate and os.path.exists(candidate):
             return str(Path(candidate).resolve())
     raise UserError(
         "no corpus was found: --data was not given, $CREMA_D_ROOT is not set to an existing folder, and data/crema_d "
         "does not exist. Three ways to get one: `python -m crema_d.download --to data/crema_d`; "
         "--data FOLDER with a copy of CREMA-D; --data sample for generated speech, to try the search."
     )
+
+
+def check_names(source: str, split: str | None, emotions: Sequence[str] | None) -> None:
+    """Refuse a split or an emotion that the corpus at *source* cannot have; reads no audio, prepares nothing.
+
+    Args:
+        source: as :func:`find_source` gave it
+        split: ``--split``, None for the corpus's own
+        emotions: ``--emotions``, None for all
+
+    Raises:
+        UserError: one is not known
+    """
+    path = Path(source)
+    known: Sequence[str] = crema_d.EMOTIONS
+    is_table = path.suffix.lower() == ".csv"
+    if is_prepared(path):
+        header = read_header(path)
+        known, is_table = header["emotions"], header["kind"] == "table"
+    elif is_table:
+        known = emotions or ()  # its own, which a look at every row will tell
+    if split is not None:
+        check_split_name(split, named=None if is_table else crema_d.SPLITS_FOLDER)
+    unknown = [name for name in emotions or () if name not in known]
+    if unknown:
+        raise UserError(
+            f"--emotions '{unknown[0]}' is not known: the corpus has {', '.join(known)}. Choose two or more of these, "
+            "or leave --emotions out for all."
+        )
 
 
 def open_source(source: str, cache_dir: Path, *, jobs: int) -> Corpus:
@@ -108,7 +137,9 @@ def task_data(corpus: Corpus, split_name: str | None, emotions: Sequence[str] | 
             one of the emotions
     """
     split = resolve_split(split_name or corpus.default_split, corpus, named=named_splits(corpus), seed=seed)
-    chosen = tuple(emotions) if emotions is not None else corpus.emotions
+    asked = corpus.emotions if emotions is None else tuple(emotions)
+    corpus.labels(asked)  # refuses an unknown one
+    chosen = tuple(name for name in corpus.emotions if name in asked)  # one label order, however they were typed
     labels = corpus.labels(chosen)
     for part in ("train", "validation"):
         present = set(labels[split.indices(part)].tolist())
@@ -124,7 +155,8 @@ def task_data(corpus: Corpus, split_name: str | None, emotions: Sequence[str] | 
     speakers, rows = np.unique(corpus.clips["actor"].to_numpy(dtype=str)[validation], return_inverse=True)
     totals = np.zeros((len(speakers), len(chosen)), dtype=np.int64)
     np.add.at(totals, (rows, labels[validation]), 1)
-    notes = list(split.notes())
+    # the sample corpus speaks under a few actors' numbers on purpose: whom it lacks is no news
+    notes = [note for note in split.notes() if not (corpus.generated and "are not in this corpus" in note)]
     if split_name is None and split.name != "tfds":
         notes.append(f"split {split.name}: the default of this corpus, since --split was not given")
     if corpus.generated:

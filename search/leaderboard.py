@@ -143,19 +143,37 @@ def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None
         "| rank | trial | status | val UAR | 95 % over speakers | accuracy | macro-F1 | epochs | seconds | configuration |",
         "|---:|---|---|---:|---|---:|---:|---:|---:|---|",
     ]
+    shared, varying = split_settings(board)
+    parts[-2:-2] = [f"All trials: {_settings(shared)}.", ""] if shared else []
     for row in board.head(_MARKDOWN_ROWS).to_dict("records"):
-        parts.append(_markdown_row({str(key): value for key, value in row.items()}))
+        named = {str(key): value for key, value in row.items()}
+        chosen = {name: named[f"config.{name}"] for name in varying if not _is_missing(named[f"config.{name}"])}
+        parts.append(_markdown_row(named, _settings(chosen)))
     if len(board) > _MARKDOWN_ROWS:
         parts.append(f"\n{len(board) - _MARKDOWN_ROWS} more rows: {CSV_FILE}")
     return "\n".join(parts) + "\n"
 
 
-def _markdown_row(row: Mapping[str, Any]) -> str:
-    settings = ", ".join(
-        f"{name.removeprefix('config.')}={_short(value)}"
-        for name, value in row.items()
-        if name.startswith("config.") and not _is_missing(value)
-    )
+def split_settings(board: pd.DataFrame) -> tuple[dict[str, Any], list[str]]:
+    """Parameters that all rows share, with their value, and the names of those that differ between rows."""
+    shared: dict[str, Any] = {}
+    varying: list[str] = []
+    for column in board.columns:
+        name = str(column).removeprefix("config.")
+        if name == column:
+            continue
+        if len(board) > 1 and board[column].nunique(dropna=False) == 1:
+            shared[name] = board[column].iloc[0]
+        else:
+            varying.append(name)
+    return shared, varying
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+
+
+def _markdown_row(row: Mapping[str, Any], settings: str) -> str:
     metrics = [_short_score(row[name]) for name in (SCORE, "val_accuracy", "val_macro_f1")]
     interval = f"{_short_score(row['val_uar_low'])}–{_short_score(row['val_uar_high'])}"
     status = row["status"] + (f" ({row['reason']})" if row["status"] == "failed" else "")

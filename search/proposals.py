@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -23,14 +24,29 @@ from ser_data.seeds import derive_seed
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+
+class _Grid(optuna.samplers.BruteForceSampler):
+    """Optuna's, without the call that ends Optuna's own loop when all is tried: here there is none, and it raises."""
+
+    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """Nothing: :meth:`Proposer.ask` notices."""
+
+
+class _Sequence(optuna.samplers.QMCSampler):
+    """Optuna's, with the trial's number as the place in the sequence: its own counter would start again on a resume."""
+
+    def _find_sample_id(self, study: optuna.Study, search_space: Mapping[str, Any]) -> int:
+        return len(study.get_trials(deepcopy=False)) - 1
+
+
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     # n_startup_trials: below ten, TPE fits a density to noise (Optuna's default, Bergstra 2011 used 20)
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
-    "qmc": lambda seed: optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False),
-    "grid": lambda seed: optuna.samplers.BruteForceSampler(seed=seed),
+    "qmc": lambda seed: _Sequence(seed=seed, scramble=True, warn_independent_sampling=False),
+    "grid": lambda seed: _Grid(seed=seed),
 }
 #: Samplers that keep a state of their own between proposals, and so may not be made anew for each.
 STATEFUL = ("cmaes", "qmc", "grid")
@@ -126,6 +142,11 @@ class Proposer:
                     f"({error}). Pin them with --fix NAME=VALUE, or take tpe, random or qmc."
                 ) from error
             raise
+        if self._sampler_name == "grid" and any(
+            other.params == trial.params for other in self.frozen_trials[: trial.number]
+        ):
+            self._study.tell(trial, state=TrialState.FAIL)
+            raise SpaceExhausted  # it only repeats itself when nothing else is left
         return Proposal(trial.number, dict(trial.params), config, "known-good" if queued else self._sampler_name)
 
     def _enqueue_known_good(self) -> None:

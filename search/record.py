@@ -47,7 +47,7 @@ class Record:
         try:
             self.events, good_bytes, total_bytes = _read(path)
             self.lost_bytes = total_bytes - good_bytes
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)  # what a full disk refuses must not be written by a later flush
             if self.lost_bytes:
                 self._file.truncate(good_bytes)
             if not self.events:
@@ -64,13 +64,15 @@ class Record:
         """
         text = json.dumps(event, separators=(",", ":"), allow_nan=False)
         line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        start = self._file.tell()
+        descriptor = self._file.fileno()
+        start = os.fstat(descriptor).st_size
         try:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            rest = line
+            while rest:  # a nearly full disk takes a part
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
         except OSError as error:
-            os.ftruncate(self._file.fileno(), start)
+            os.ftruncate(descriptor, start)
             raise UserError(
                 f"{self.path} cannot be written ({error.strerror}). The search needs room for its record there: free "
                 f"some disk space, then go on with --resume {self.path.parent}"

@@ -19,7 +19,9 @@ def main(argv: list[str]) -> int:
 
     from search.session import command_line, run
 
-    return run(arguments, command_line(), Console())
+    # piped output has no width of its own; 80 columns would cut the board
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    return run(arguments, command_line(), console)
 
 
 def _missing_package() -> str | None:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from search import provenance
 from search.arguments import Arguments
 from search.corpora import TaskData
@@ -36,7 +38,8 @@ def default_folder(space: str) -> Path:
 
 
 def holds_search(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file()
+    """Whether a search in *folder* got as far as its record; one that failed before (bad data) may begin anew."""
+    return (folder / CONFIG_FILE).is_file() and (folder / RECORD_FILE).is_file()
 
 
 def create(folder: Path, arguments: Arguments, space: Space, source: str, command: str) -> dict[str, Any]:
@@ -45,10 +48,10 @@ def create(folder: Path, arguments: Arguments, space: Space, source: str, comman
     Raises:
         UserError: the folder holds something else, or cannot be written
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {CONFIG_FILE}):
         raise UserError(
-            f"--out {folder} is not empty and holds no search (no {CONFIG_FILE}). It takes a new or empty folder, or "
-            "one of a search to go on with."
+            f"--out {folder} is not empty and holds no search (no {CONFIG_FILE} with {RECORD_FILE}). It takes a new or "
+            "empty folder, or one of a search to go on with."
         )
     config = {
         "format": FORMAT_VERSION,
@@ -89,13 +92,17 @@ def load(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG_FILE
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} holds no search: it has no {CONFIG_FILE}. Name the folder that the search printed as results."
         ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Restore it from a copy, or start a new search.") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is damaged (no JSON object). Restore it from a copy, or start a new search.")
     if config.get("format") != FORMAT_VERSION:
         raise UserError(
             f"{path} has format {config.get('format')!r}; this version reads format {FORMAT_VERSION}. Resume it with "
@@ -134,7 +141,10 @@ def check_same_search(folder: Path, stored: Arguments, given: Arguments) -> None
 
 
 def describe_data(data: TaskData) -> dict[str, Any]:
-    """What ``config.json`` says of the data."""
+    """What ``config.json`` says of the data; clips and actors are those with one of the search's emotions."""
+    labels = data.corpus.labels(data.emotions)
+    parts = {part: data.split.indices(part) for part in ("train", "validation", "test")}
+    used = {part: clips[labels[clips] >= 0] for part, clips in parts.items()}
     return {
         "corpus": data.corpus.name,
         "prepared": os.fspath(data.corpus.folder),
@@ -144,8 +154,8 @@ def describe_data(data: TaskData) -> dict[str, Any]:
         "split": data.split.name,
         "leaky": data.split.leaky,
         "notes": list(data.notes),
-        "clips": {part: len(data.split.indices(part)) for part in ("train", "validation", "test")},
-        "actors": {part: len(data.split.actors(part)) for part in ("train", "validation", "test")},
+        "clips": {part: len(clips) for part, clips in used.items()},
+        "actors": {part: len(np.unique(data.split.clip_actors[clips])) for part, clips in used.items()},
         "val_speakers": list(data.val_speakers),
         "val_totals": data.val_totals.tolist(),
     }

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from search import run_folder
 from search.arguments import Arguments
-from search.corpora import TaskData, find_source, open_source, task_data
+from search.corpora import TaskData, check_names, find_source, open_source, task_data
 from search.families import Family, get_family
 from search.record import Record, read_events
 from search.space import REDUCTION_FACTOR, Space, load_space
@@ -31,6 +31,7 @@ from search.tuning import Resources, choose_resources, tune_study
 from ser_data.errors import UserError
 
 EXIT_OK, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 130
+ALL_TRIED = "the end of the grid"
 
 
 @dataclass
@@ -60,13 +61,15 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     search = _open_search(arguments, command)
     if _is_finished(search):
         return _say_finished(search, console)
-    data = _load_data(search, console)
-    with ExitStack() as stack:
-        record = stack.enter_context(Record(search.folder / run_folder.RECORD_FILE))
-        if record.lost_bytes:
-            console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
-        ending = _sit(search, data, record, console)
-    return _conclude(search, ending, console)
+    try:
+        data = _load_data(search, console)
+        with Record(search.folder / run_folder.RECORD_FILE) as record:
+            if record.lost_bytes:
+                console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
+            ending = _sit(search, data, record, console)
+        return _conclude(search, ending, console)
+    except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
+        return _say_interrupted(search, console)
 
 
 def _open_search(arguments: Arguments, command: str) -> _Search:
@@ -76,6 +79,8 @@ def _open_search(arguments: Arguments, command: str) -> _Search:
         stored = run_folder.stored_arguments(config)
         if arguments.resume is None:
             run_folder.check_same_search(folder, stored, arguments)
+        if arguments.data is not None:
+            config["source"] = find_source(arguments.data)  # moved, or another: its content is compared when it is open
         arguments = _continued(stored, arguments)
         space = load_space(arguments.space, arguments.fix)
         # a search may only grow: fewer trials than were asked for before would leave some without a place
@@ -86,6 +91,7 @@ def _open_search(arguments: Arguments, command: str) -> _Search:
         space = load_space(arguments.space, arguments.fix)
         _check_grace(arguments, space)
         source = find_source(arguments.data)
+        check_names(source, arguments.split, arguments.emotions)
         config = run_folder.create(folder, arguments, space, source, command)
     return _Search(folder, config, arguments, space, get_family(space.family))
 
@@ -122,7 +128,8 @@ def _is_finished(search: _Search) -> bool:
     if events[-1]["reason"] == "time budget":
         budget = search.arguments.time_budget
         return budget is not None and seconds_used(events) >= budget
-    return events[-1]["reason"] != "interrupted" and len(trials_of(events)) >= search.num_trials
+    enough = len(trials_of(events)) >= search.num_trials or events[-1]["reason"] == ALL_TRIED
+    return enough and events[-1]["reason"] != "interrupted"
 
 
 def _say_finished(search: _Search, console: Console) -> int:
@@ -207,16 +214,18 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
         stack.enter_context(view)
         tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
         ending = _ending(stopper, study)
-        study.end(ending)
         if study.best is not None and ending != "interrupted":
             _export_best(search, study.best, trial_plan, resources)
+        study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
     return ending
 
 
 def _ending(stopper: Any, study: Study) -> str:
     if stopper.interrupted:
         return "interrupted"
-    return "time budget" if stopper.out_of_time and study.unfinished else "trials"
+    if stopper.out_of_time and study.unfinished:
+        return "time budget"
+    return ALL_TRIED if study.exhausted else "trials"
 
 
 @contextmanager
@@ -225,6 +234,8 @@ def _interruptible(stopper: Any) -> Iterator[None]:
 
     def interrupt(signum: int, frame: object) -> None:
         if stopper.interrupted:
+            if sys.stdout.isatty():
+                os.write(sys.stdout.fileno(), b"\x1b[?25h\n")  # the live table hid the cursor
             os._exit(EXIT_INTERRUPTED)
         stopper.interrupt()
 
@@ -261,9 +272,11 @@ def _trial_plan(search: _Search, data: TaskData, *, threads: int, device: str) -
 
 
 def _remove_checkpoints(folder: Path, study: Study) -> None:
-    """Finished trials' checkpoints go, unless the trial leads."""
+    """Finished trials' checkpoints go, save the best one's: a running trial may lead and still fail."""
+    finished = [trial for trial in study.trials.values() if trial.outcome in ("completed", "stopped")]
+    leader = max(finished, key=lambda trial: trial.best_score, default=None)
     for trial in study.trials.values():
-        if trial.outcome is not None and trial is not study.best:
+        if trial.outcome is not None and trial is not leader:
             checkpoint_file(folder, trial.number).unlink(missing_ok=True)
             kept = trial_folder(folder, trial.number)
             if kept.is_dir() and not any(kept.iterdir()):
@@ -274,7 +287,6 @@ def _export_best(search: _Search, best: StudyTrial, plan: TrialPlan, resources: 
     """Write the best trial's bundle, on a worker that has the features mapped already."""
     import ray
 
-    assert best.best_epoch is not None
     provenance = {
         "search_id": search.config["search_id"],
         "trial_id": best.trial_id,
@@ -284,15 +296,18 @@ def _export_best(search: _Search, best: StudyTrial, plan: TrialPlan, resources: 
         "commit": search.config["commit"],
         "versions": search.config["versions"],
         **{key: search.config["data"][key] for key in ("corpus", "generated", "manifest_hash", "split", "leaky")},
-        "val_uar": best.best_epoch["val_uar"],
-        "epoch": best.best_epoch["epoch"],
         "judged_on_test": False,
     }
     folder = search.folder.resolve()
     unfinished = folder / f".{run_folder.BEST_FOLDER}.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     export = ray.remote(export_trial).options(**resources.task_options())
-    ray.get(export.remote(best.number, best.config, plan, unfinished, provenance))
+    try:
+        ray.get(export.remote(best.number, best.config, plan, unfinished, provenance))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error  # Ray's own has the worker's traceback for a message
+        raise
     shutil.rmtree(folder / run_folder.BEST_FOLDER, ignore_errors=True)
     unfinished.replace(folder / run_folder.BEST_FOLDER)
 
@@ -325,10 +340,8 @@ def _conclude(search: _Search, ending: str, console: Console) -> int:
             style="red",
             soft_wrap=True,
         )
-    again = f"python search/run.py --resume {shlex.quote(os.fspath(search.folder))}"
     if interrupted:
-        console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
-        return EXIT_INTERRUPTED
+        return _say_interrupted(search, console)
     succeeded = any(trial.epochs for trial in trials.values() if trial.outcome != "failed")
     console.print(f"ended by: {ending}; {search.folder / 'leaderboard.md'}", soft_wrap=True)
     if succeeded:
@@ -336,6 +349,12 @@ def _conclude(search: _Search, ending: str, console: Console) -> int:
             f"use the winner:  python search/predict.py {search.folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True
         )
     return EXIT_OK if succeeded else EXIT_NOTHING
+
+
+def _say_interrupted(search: _Search, console: Console) -> int:
+    again = f"python search/run.py --resume {shlex.quote(os.fspath(search.folder))}"
+    console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
+    return EXIT_INTERRUPTED
 
 
 def command_line() -> str:

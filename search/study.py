@@ -152,6 +152,11 @@ class Study:
         return max(0, self._num_trials - len(self.trials)) + len(self._unfinished)
 
     @property
+    def exhausted(self) -> bool:
+        """Whether the space holds no configuration that was not tried."""
+        return self._exhausted
+
+    @property
     def unfinished(self) -> bool:
         """Whether trials are left that did not end, or were not begun."""
         open_trials = any(trial.outcome is None for trial in self.trials.values())

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from search.leaderboard import split_settings
 from search.record import Event
 from search.result_keys import SCORE
 from search.study import StudyTrial
@@ -102,11 +103,12 @@ def _sentence(trial: StudyTrial) -> str:
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
     """The head of the leaderboard for the terminal."""
     table = Table(title="leaderboard", title_justify="left", pad_edge=False)
-    for name in ("rank", "trial", "status", "val UAR", "95 % over speakers", "accuracy", "epochs", "s", "configuration"):
+    for name in ("rank", "trial", "status", "val UAR", "95 % over speakers", "accuracy", "epochs", "s", "settings that differ"):
         right = name in ("rank", "val UAR", "accuracy", "epochs", "s")
-        table.add_column(name, justify="right" if right else "left", overflow="fold" if name == "configuration" else "ellipsis")
+        table.add_column(name, justify="right" if right else "left", overflow="fold" if name.startswith("settings") else "ellipsis")
+    _, varying = split_settings(board)
     for row in board.head(rows).to_dict("records"):
-        chosen = {str(k).removeprefix("config."): v for k, v in row.items() if str(k).startswith("config.") and pd.notna(v)}
+        chosen = {name: row[f"config.{name}"] for name in varying if pd.notna(row[f"config.{name}"])}
         has_score = pd.notna(row[SCORE])
         table.add_row(
             str(row["rank"]),

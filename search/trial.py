@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.result_keys import NUM_PARAMETERS
+from search.result_keys import EPOCH, NUM_PARAMETERS, SCORE
+from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 
 NUMBER = "number"
@@ -81,6 +82,7 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
     """
     folder = trial_folder(Path(plan.run_folder), number)
     folder.mkdir(parents=True, exist_ok=True)
+    error_file(Path(plan.run_folder), number).unlink(missing_ok=True)  # of an earlier try
     try:
         trial = _build(number, config, plan)
         load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
@@ -118,8 +120,10 @@ def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) 
         try:
             trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=_PROBE_CLIPS)
             next(trial.trainer.run())
+        except UserError as error:
+            return str(error)
         except Exception as error:
-            return f"{dict(config)}: {type(error).__name__}: {error}"
+            return f"{type(error).__name__}: {error} (with {dict(config)})"
     return None
 
 
@@ -133,11 +137,13 @@ def export_trial(
         config: its configuration
         plan: as the trial had it
         folder: where the bundle goes
-        provenance: where the result comes from, stored in the bundle
+        provenance: where the result comes from, stored in the bundle with the best epoch and its score
     """
     trial = _build(number, config, plan)
     load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
-    trial.export(folder, provenance)
+    # a trial that the end of the time cut off may have saved an epoch that it could no longer report
+    best = max(trial.trainer.history, key=lambda result: result.val_uar)
+    trial.export(folder, {**provenance, SCORE: best.val_uar, EPOCH: best.epoch})
 
 
 def load_checkpoint(trial: Any, path: Path) -> None:

@@ -4,8 +4,11 @@ Tune keeps no state that matters. It pickles searchers and schedulers into its s
 because a new Tuner is made from the record at every start.
 """
 
+import contextlib
+import itertools
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,10 @@ from search.trial import CONFIG, NUMBER, SPACE_PROBLEM, error_file
 class StudySearcher(Searcher):
     """Hands out the study's trials, at most *max_concurrent* at a time."""
 
-    def __init__(self, study: Study, run_folder: Path, max_concurrent: int) -> None:
+    def __init__(self, study: Study, stopper: "SittingStopper", run_folder: Path, max_concurrent: int) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._study: Study | None = study
+        self._stopper = stopper
         self._run_folder = run_folder
         self._max_concurrent = max_concurrent
         self._live: dict[str, int] = {}
@@ -33,7 +37,9 @@ class StudySearcher(Searcher):
         assert self._study is not None
         if len(self._live) >= self._max_concurrent:
             return None
-        proposal = self._study.next_trial()
+        proposal = None
+        with self._stopper.guarding():
+            proposal = self._study.next_trial()
         if proposal is None:
             return Searcher.FINISHED
         self._live[trial_id] = proposal.number
@@ -41,9 +47,11 @@ class StudySearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._live.pop(trial_id, None)
-        if error and number is not None:
+        # a worker that dies while the sitting ends (Ctrl-C reaches it too) says nothing of its trial
+        if error and number is not None and not self._stopper.stop_all():
             assert self._study is not None
-            self._study.fail(number, _reason(self._run_folder, number))
+            with self._stopper.guarding():
+                self._study.fail(number, _reason(self._run_folder, number))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the record holds it all."""
@@ -72,7 +80,9 @@ class StudyScheduler(FIFOScheduler):
             self._stopper.space_problem = result[SPACE_PROBLEM]
         if self._stopper.stop_all():
             return TrialScheduler.STOP
-        stop = self._study.report(trial.config[NUMBER], result)
+        stop = True
+        with self._stopper.guarding():
+            stop = self._study.report(trial.config[NUMBER], result)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
@@ -81,7 +91,8 @@ class StudyScheduler(FIFOScheduler):
             return  # the trial did not end, its sitting did
         # does nothing unless the trainable returned before its last epoch: the study ended all others itself
         number = trial.config[NUMBER]
-        self._study.fail(number, f"trial {number} ended after {len(self._study.trials[number].epochs)} epochs")
+        with self._stopper.guarding():
+            self._study.fail(number, f"trial {number} ended after {len(self._study.trials[number].epochs)} epochs")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_study": None}
@@ -95,6 +106,7 @@ class SittingStopper(Stopper):
 
     Attributes:
         space_problem: what is wrong with a corner of the space, None so far
+        failure: what the study raised while Tune ran, None so far
     """
 
     def __init__(self, deadline: float | None) -> None:
@@ -102,6 +114,18 @@ class SittingStopper(Stopper):
         self._deadline = deadline
         self._interrupted = threading.Event()
         self.space_problem: str | None = None
+        self.failure: Exception | None = None
+
+    @contextlib.contextmanager
+    def guarding(self) -> Iterator[None]:
+        """Keep an exception of the study and end the sitting with it.
+
+        Tune would blame a trial for it, or hide it in an error with a traceback for a message; a full disk is neither.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
 
     def interrupt(self) -> None:
         self._interrupted.set()
@@ -118,7 +142,8 @@ class SittingStopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self.interrupted or self.out_of_time or self.space_problem is not None
+        ended = self.space_problem is not None or self.failure is not None
+        return ended or self.interrupted or self.out_of_time
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_deadline": self._deadline}
@@ -128,9 +153,11 @@ class SittingStopper(Stopper):
 
 
 def _reason(run_folder: Path, number: int) -> str:
-    """The last line of the traceback that the trial left, or that it left none."""
+    """The error at the end of the traceback that the trial left, in one line, or that it left none."""
     try:
         lines = error_file(run_folder, number).read_text().strip().splitlines()
     except FileNotFoundError:
         return "its worker process died (out of memory, or killed from outside)"
-    return lines[-1] if lines else "unknown"
+    # the frames are indented, the error and its message are not, be it one line or several
+    message = list(itertools.takewhile(lambda line: not line.startswith(" "), reversed(lines)))
+    return " ".join(reversed(message)) or "unknown"

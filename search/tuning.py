@@ -70,6 +70,7 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
 
     Raises:
         UserError: a corner of the space cannot be trained; no trial was
+        Exception: what the study raised: a full disk, a listener's fault
     """
     from ray import tune
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
@@ -86,7 +87,7 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
     tuner = Tuner(
         tune.with_resources(tune.with_parameters(run_trial, plan=plan), bundle),
         tune_config=TuneConfig(
-            search_alg=StudySearcher(study, Path(plan.run_folder), resources.concurrent),
+            search_alg=StudySearcher(study, stopper, Path(plan.run_folder), resources.concurrent),
             scheduler=StudyScheduler(study, stopper),
             num_samples=study.remaining,
             reuse_actors=True,
@@ -104,6 +105,8 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
         tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if stopper.failure is not None:
+        raise stopper.failure
     if stopper.space_problem is not None:
         raise UserError(
             f"the space has a configuration that cannot be trained, so no trial was started. {stopper.space_problem} "

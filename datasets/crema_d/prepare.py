@@ -108,7 +108,7 @@ def _plan(root: Path) -> Plan:
         row |= tables.columns(str(row["actor"]), MISNAMED.get(clip, clip))
         unknown = "" if name else f"unknown name: CREMA-D's names read like {EXAMPLE}"
         found.append(FoundClip(row, tuple(file.path for file in clips[clip]), misnamed_reason(clip) or unknown))
-    identity = Identity("sample_corpus" if generated else "crema_d", "crema_d", generated, EMOTIONS, "tfds")
+    identity = Identity("sample" if generated else "crema_d", "crema_d", generated, EMOTIONS, "tfds")
     return Plan(root, found, source.open, label_conflicts, lambda _: identity, _ADVICE, lambda _: notes)
 
 

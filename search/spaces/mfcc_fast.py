@@ -69,5 +69,5 @@ def suggest(trial: Parameters) -> dict[str, Value]:
     if config["spec_augment"]:
         config |= {"time_masks": 2, "feature_masks": 2}
         config["time_mask_frames"] = trial.suggest_int("time_mask_frames", 5, 40)  # frames, of some 150 a clip
-        config["feature_mask_width"] = trial.suggest_int("feature_mask_width", 4, 24)  # columns, of 120
+        config["feature_mask_width"] = trial.suggest_int("feature_mask_width", 4, 16)  # columns, of 120
     return config

@@ -1,0 +1,201 @@
+"""A node's cache of features: each setting is computed once, by one process, and mapped by all."""
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from ser_data.corpus import Corpus
+from ser_data.errors import UserError
+from ser_data.features.clip_frames import ClipFrames
+from ser_data.features.frames_file import (
+    SUFFIX,
+    DamagedFileError,
+    expected_bytes,
+    last_used,
+    open_frames,
+    remove_unless_in_use,
+    write_frames,
+)
+from ser_data.features.settings import FEATURE_VERSION, FeatureSettings
+
+if TYPE_CHECKING:
+    from ser_data.augment import Views
+
+_PARTIAL = ".partial"
+_LOCK = ".lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class FeatureCache:
+    """Features of corpora in files of one folder, shared by all processes of a node.
+
+    Args:
+        folder: made if missing
+        max_bytes: what the files may take together; the ones unused for longest are removed, those in use never
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+
+    def get(self, corpus: Corpus, settings: FeatureSettings, *, jobs: int = 1) -> ClipFrames:
+        """Features of every kept clip of *corpus*, from the cache or computed into it.
+
+        Args:
+            corpus: whose samples
+            settings: which features
+            jobs: threads to compute with
+
+        Returns:
+            mapped frames, indexed like ``corpus.clips``
+
+        Raises:
+            UserError: if the features are larger than the cache, the disk is full, or the folder cannot be written
+        """
+        return self._get(corpus, settings, None, 0, jobs)
+
+    def get_views(
+        self, corpus: Corpus, settings: FeatureSettings, views: "Views", *, jobs: int = 1
+    ) -> tuple[ClipFrames, ...]:
+        """Features of the augmented views of the training clips, one `ClipFrames` a view.
+
+        Args:
+            corpus: whose samples
+            settings: which features
+            views: how the clips are changed, how often, and which they are
+            jobs: threads to compute with
+
+        Returns:
+            ``views.settings.count`` of them, indexed like ``corpus.clips``; clips that are not augmented have no frames
+
+        Raises:
+            UserError: as `get`
+        """
+        return tuple(self._get(corpus, settings, views, number, jobs) for number in range(views.settings.count))
+
+    def _get(
+        self, corpus: Corpus, settings: FeatureSettings, views: "Views | None", view: int, jobs: int
+    ) -> ClipFrames:
+        suffix = "" if views is None else f"-view-{views.digest(view)}"
+        name = f"{corpus.manifest_hash[:16]}-{settings.kind}-{settings.digest()}{suffix}"
+        path = self.folder / (name + SUFFIX)
+        key = {
+            "feature_version": FEATURE_VERSION,
+            "manifest_hash": corpus.manifest_hash,
+            "settings": settings.to_dict(),
+            "view": None if views is None else views.key(view),
+        }
+        with self._explained(needed=0), suppress(FileNotFoundError, DamagedFileError):
+            return open_frames(path, key=key)
+        with self._explained(needed=0), self._locked(name):
+            try:
+                return open_frames(path, key=key)  # somebody else computed it while we waited
+            except FileNotFoundError:
+                pass
+            except DamagedFileError as damage:
+                print(f"cached features {path} are damaged ({damage}): computing them again", file=sys.stderr)
+                path.unlink(missing_ok=True)
+            self._compute(corpus, settings, views, view, path, key, jobs)
+            return open_frames(path, key=key)
+
+    def _compute(
+        self,
+        corpus: Corpus,
+        settings: FeatureSettings,
+        views: "Views | None",
+        view: int,
+        path: Path,
+        key: dict[str, Any],
+        jobs: int,
+    ) -> None:
+        # Needed only where there is something to compute: a process that finds its features need not load these.
+        from ser_data.features.extraction import ClipFeatures, in_order
+
+        waveforms = corpus.waveforms
+        num_clips = len(waveforms)
+        indices = np.arange(num_clips, dtype=np.int64) if views is None else np.sort(views.indices)
+        num_frames = sum(settings.num_frames(length) for length in waveforms.num_samples[indices].tolist())
+        needed = expected_bytes(num_clips=num_clips, num_frames=num_frames, dim=settings.dim)
+        self._make_room(path, needed, what=f"{settings.kind} features of {corpus.name}")
+        computed = in_order(ClipFeatures(waveforms, settings, views, view), indices.tolist(), jobs=jobs)
+        partial_path = path.with_suffix(_PARTIAL)
+        with self._explained(needed=needed):
+            try:
+                clips = _spread(computed, indices, num_clips, settings.dim)
+                write_frames(partial_path, clips, num_clips=num_clips, dim=settings.dim, key=key)
+                partial_path.replace(path)
+            finally:
+                with suppress(OSError):
+                    partial_path.unlink(missing_ok=True)
+
+    def _make_room(self, path: Path, needed: int, *, what: str) -> None:
+        """Remove the longest unused files until *needed* bytes fit below the cap."""
+        if needed > self.max_bytes:
+            raise UserError(
+                f"the {what} take {_size(needed)}, more than the {_size(self.max_bytes)} of the cache {self.folder}. "
+                f"Give --cache-gb {needed / 1e9 + 0.1:.1f} or more."
+            )
+        with FileLock(self.folder / f"removal{_LOCK}"):
+            sizes: dict[Path, int] = {}
+            for file in self.folder.glob(f"*{SUFFIX}"):
+                with suppress(FileNotFoundError):  # removed by hand in this moment
+                    sizes[file] = file.stat().st_size
+            excess = sum(sizes.values()) + needed - self.max_bytes
+            for file in sorted(sizes, key=last_used):
+                if excess <= 0:
+                    break
+                if file != path and remove_unless_in_use(file):
+                    excess -= sizes[file]
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f"{name}{_LOCK}"):
+            yield
+
+    @contextmanager
+    def _explained(self, *, needed: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise UserError(
+                    f"the disk of the feature cache {self.folder} is full: {_size(needed)} are needed, "
+                    f"{_size(_free_bytes(self.folder))} are free. Free some space, or name another folder with "
+                    "--cache-dir."
+                ) from error
+            if isinstance(error, (PermissionError, FileExistsError, NotADirectoryError)) or error.errno == errno.EROFS:
+                raise UserError(
+                    f"the feature cache {self.folder} cannot be written: {error.strerror}. "
+                    "Name a folder that can be with --cache-dir."
+                ) from error
+            raise
+
+
+def _spread(
+    computed: Iterator[NDArray[np.float32]], indices: NDArray[np.int64], num_clips: int, dim: int
+) -> Iterator[NDArray[np.float32]]:
+    """The computed clips, with clips of no frames between them, so that all *num_clips* have a place."""
+    wanted = np.zeros(num_clips, dtype=bool)
+    wanted[indices] = True
+    nothing = np.zeros((0, dim), dtype=np.float32)
+    for is_wanted in wanted:
+        yield next(computed) if is_wanted else nothing
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))
+    return shutil.disk_usage(existing).free
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -1,0 +1,120 @@
+"""Features of a task's clips for one trial: out of the node's cache, or of a few clips computed on the spot."""
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ser_data.augment import Views, ViewSettings
+from ser_data.batches import Batches, class_weights
+from ser_data.features.cache import FeatureCache
+from ser_data.features.clip_frames import ClipFrames
+from ser_data.features.extraction import compute_clips
+from ser_data.features.settings import FeatureSettings
+from ser_data.scaler import Scaler
+from ser_models.mfcc.inputs import Inputs
+from ser_models.task import Task
+from ser_models.task_clips import TaskClips, open_task
+from ser_models.training import TrainingData
+
+_KEPT_FEATURES = 4  # mapped files that a process keeps open; the cache cannot remove what is open
+
+
+def cached_data(task: Task, inputs: Inputs, *, batch_size: int, jobs: int = 1) -> tuple[TrainingData, Scaler]:
+    """Batches of the clips of *task*, features from the node's cache or computed into it.
+
+    Args:
+        task: which clips, and where the cache is
+        inputs: which features
+        batch_size: of the training batches
+        jobs: threads that compute features which are not cached yet
+
+    Returns:
+        the data, and the scaler of the columns in use
+
+    Raises:
+        UserError: if the corpus, the split or the cache cannot be used
+    """
+    clips = open_task(task)
+    features = _features(task, inputs.settings, jobs)
+    views = _views(task, inputs.settings, inputs.waveform_views, jobs) if inputs.waveform_views else ()
+    return _data(clips, inputs, features, views, _scaler(task, inputs.settings, jobs), batch_size, len(task.emotions))
+
+
+def probe_data(task: Task, inputs: Inputs, *, batch_size: int, num_clips: int) -> tuple[TrainingData, Scaler]:
+    """As :func:`cached_data`, of *num_clips* training and validation clips each, past the cache.
+
+    Augmented views are left out: they are as large as the clips themselves.
+    """
+    whole = open_task(task)
+    clips = replace(whole, train=_spread(whole.train, num_clips), validation=_spread(whole.validation, num_clips))
+    features = compute_clips(clips.corpus, inputs.settings, [*clips.train, *clips.validation])
+    scaler = Scaler.fit(features, clips.train)
+    return _data(clips, inputs, features, (), scaler, batch_size, len(task.emotions))
+
+
+def _data(
+    clips: TaskClips,
+    inputs: Inputs,
+    features: ClipFrames,
+    views: tuple[ClipFrames, ...],
+    scaler: Scaler,
+    batch_size: int,
+    num_classes: int,
+) -> tuple[TrainingData, Scaler]:
+    columns = inputs.columns
+    chosen = Scaler(scaler.mean[columns], scaler.std[columns])
+    all_columns = len(columns) == features.dim
+    train, validation = (
+        Batches(
+            features,
+            clips.labels,
+            indices,
+            batch_size=batch_size,
+            scaler=chosen,
+            columns=None if all_columns else columns,
+            max_frames=inputs.max_frames,
+            views=views if is_train else (),
+            spec_augment=inputs.spec_augment if is_train else None,
+            shuffle=is_train,
+        )
+        for indices, is_train in ((clips.train, True), (clips.validation, False))
+    )
+    data = TrainingData(
+        train=train,
+        validation=validation,
+        class_weights=class_weights(clips.labels[clips.train], num_classes),
+        validation_clips=clips.validation,
+        validation_labels=clips.labels[clips.validation],
+        validation_speakers=clips.speakers[clips.validation],
+    )
+    return data, chosen
+
+
+def _cache(task: Task) -> FeatureCache:
+    return FeatureCache(Path(task.cache_dir) / "features", int(task.cache_gb * 1e9))
+
+
+@lru_cache(maxsize=_KEPT_FEATURES)
+def _features(task: Task, settings: FeatureSettings, jobs: int) -> ClipFrames:
+    return _cache(task).get(open_task(task).corpus, settings, jobs=jobs)
+
+
+@lru_cache(maxsize=_KEPT_FEATURES)
+def _views(task: Task, settings: FeatureSettings, count: int, jobs: int) -> tuple[ClipFrames, ...]:
+    # Seeded by the task: all trials share the views, and one with fewer of them reads the first ones' files.
+    clips = open_task(task)
+    views = Views(ViewSettings(count=count), indices=clips.train, seed=task.seed)
+    return _cache(task).get_views(clips.corpus, settings, views, jobs=jobs)
+
+
+@lru_cache(maxsize=_KEPT_FEATURES)
+def _scaler(task: Task, settings: FeatureSettings, jobs: int) -> Scaler:
+    """Of all columns; a trial takes its own of them."""
+    return Scaler.fit(_features(task, settings, jobs), open_task(task).train)
+
+
+def _spread(indices: np.ndarray, number: int) -> np.ndarray:
+    """*number* of the indices from all over them, so that several speakers and emotions are among them."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, number).astype(np.int64))]

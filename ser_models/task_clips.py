@@ -1,0 +1,71 @@
+"""The clips of a task: corpus, split and labels, opened once a process."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ser_data.corpus import Corpus, open_corpus
+from ser_data.errors import UserError
+from ser_data.splits import Split, resolve_split
+from ser_models.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class TaskClips:
+    """Which clips train and validate.
+
+    Attributes:
+        corpus: where they are
+        split: the task's split of all clips
+        labels: int64 (num_clips,), index into the task's emotions, -1 for clips of other emotions
+        speakers: str (num_clips,)
+        train: int64, indices of the training clips of the task's emotions
+        validation: int64, indices of the validation clips of the task's emotions
+    """
+
+    corpus: Corpus
+    split: Split
+    labels: np.ndarray
+    speakers: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+
+
+@lru_cache(maxsize=2)
+def open_task(task: Task) -> TaskClips:
+    """The clips of *task*. Kept for the life of the process, since a warm worker builds many trials of one task.
+
+    Raises:
+        UserError: if the corpus cannot be opened, the split is not known, or an emotion has no training clip
+    """
+    corpus = open_corpus(Path(task.corpus_folder))
+    split = resolve_split(task.split, corpus, named=_named_splits(corpus), seed=task.seed)
+    labels = corpus.labels(task.emotions)
+    train, validation = (indices[labels[indices] >= 0] for indices in map(split.indices, ("train", "validation")))
+    counts = np.bincount(labels[train], minlength=len(task.emotions))
+    if not counts.all() or not len(validation):
+        lacking = [emotion for emotion, count in zip(task.emotions, counts, strict=True) if not count]
+        raise UserError(
+            f"The split {task.split!r} of {corpus.name} has "
+            + (f"no training clips of {', '.join(lacking)}. " if lacking else "no validation clips of these emotions. ")
+            + "A task needs training clips of each emotion and validation clips of some. "
+            "Choose other --emotions or another --split."
+        )
+    return TaskClips(
+        corpus=corpus,
+        split=split,
+        labels=labels,
+        speakers=corpus.clips["actor"].to_numpy(dtype=str),
+        train=train,
+        validation=validation,
+    )
+
+
+def _named_splits(corpus: Corpus) -> Path | None:
+    if corpus.kind != "crema_d":
+        return None
+    from crema_d import SPLITS_FOLDER
+
+    return SPLITS_FOLDER

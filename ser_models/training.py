@@ -1,0 +1,346 @@
+"""The training loop: one :class:`EpochResult` an epoch, and a state from which it goes on with the same numbers."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ser_data.errors import UserError
+from ser_data.seeds import derive_seed
+from ser_models import metrics
+from ser_models.config import ReadConfig
+from ser_models.messages import brief
+from ser_models.optimisers import (
+    OPTIMISERS,
+    SCHEDULES,
+    ParameterGroup,
+    build_optimiser,
+    learning_rate_factor,
+    set_learning_rates,
+)
+
+if TYPE_CHECKING:
+    from ser_data.batches import Batch
+
+STATE_VERSION = 1
+
+
+class DivergedError(RuntimeError):
+    """A training whose loss is no longer a number."""
+
+
+class CheckpointError(UserError):
+    """A state that does not belong to this training."""
+
+
+class BatchSource(Protocol):
+    """Where batches come from; ``ser_data.batches.Batches`` is one."""
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        ...
+
+    def epoch(self, generator: torch.Generator | None) -> Iterator["Batch"]:
+        """The batches of one epoch, in an order drawn from *generator*."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training learns from and is judged on.
+
+    Attributes:
+        train: batches of the training clips
+        validation: batches of the validation clips, in any order
+        class_weights: float32 (num_classes,), of the training clips
+        validation_clips: int64 (num_validation,), as in ``Batch.clips``
+        validation_labels: int64 (num_validation,)
+        validation_speakers: str (num_validation,)
+    """
+
+    train: BatchSource
+    validation: BatchSource
+    class_weights: torch.Tensor
+    validation_clips: np.ndarray
+    validation_labels: np.ndarray
+    validation_speakers: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained, whatever the network is.
+
+    Attributes:
+        epochs: length of the whole training; the schedule ends there
+        batch_size: clips a step (the batch source follows it; here it is part of what a state belongs to)
+        optimiser: one of ``ser_models.optimisers.OPTIMISERS``
+        learning_rate: peak, per step, of all parameters that no group claims
+        weight_decay: likewise
+        schedule: one of ``ser_models.optimisers.SCHEDULES``
+        label_smoothing: share of each target spread over all classes, in [0, 1)
+        class_weights: whether the loss weighs rare classes up
+        clip_norm: largest norm of the gradient of all parameters together
+    """
+
+    epochs: int
+    batch_size: int
+    optimiser: str
+    learning_rate: float
+    weight_decay: float
+    schedule: str
+    label_smoothing: float
+    class_weights: bool
+    clip_norm: float = 5.0
+
+    @classmethod
+    def read(cls, config: ReadConfig, *, epochs: int) -> "TrainingSettings":
+        """The settings that a configuration holds under the names of the attributes (not ``clip_norm``).
+
+        Raises:
+            ConfigError: if one is missing or out of range
+        """
+        return cls(
+            epochs=epochs,
+            batch_size=config.integer("batch_size", low=1, high=4096),
+            optimiser=config.choice("optimiser", OPTIMISERS),
+            learning_rate=config.number("learning_rate", low=1e-6, high=1.0),
+            weight_decay=config.number("weight_decay", low=0.0, high=1.0),
+            schedule=config.choice("schedule", SCHEDULES),
+            label_smoothing=config.number("label_smoothing", low=0.0, high=0.5),
+            class_weights=config.flag("class_weights"),
+        )
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: 1 for the first
+        train_loss: mean over the training clips of the loss that was minimised (weights and smoothing included)
+        val_loss: mean cross-entropy in nats over the validation clips, without weights and smoothing
+        val_uar: unweighted average recall on the validation speakers, in [0, 1]
+        val_accuracy: in [0, 1]
+        val_macro_f1: in [0, 1]
+        seconds: wall time of training and validation
+        clips_per_second: training clips by wall time of training
+        learning_rate: of the epoch's last step, of the first parameter group
+        val_hits: right clips by validation speaker (sorted by name) and class
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_uar: float
+    val_accuracy: float
+    val_macro_f1: float
+    seconds: float
+    clips_per_second: float
+    learning_rate: float
+    val_hits: list[list[int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as values that JSON takes."""
+        return dataclasses.asdict(self)
+
+
+class Trainer:
+    """Trains one network, epoch by epoch.
+
+    Epoch *e* draws from generators of its own, derived from the seed and *e* (batch order and augmentation, dropout),
+    so the state between two epochs holds no generator, and a resumed training gives the numbers of one that was not.
+
+    Args:
+        model: ``model(inputs (batch, frames, dim), lengths (batch,)) -> logits (batch, num_classes)``
+        settings: how it is trained
+        data: batches, class weights, and whose clips the validation ones are
+        seed: the trial's seed
+        device: torch's name of where to train
+        groups: parameters with learning rates of their own; what they leave out trains with the settings' rate
+
+    Attributes:
+        epoch: epochs done
+        history: their results
+        best_epoch: the first epoch with the highest ``val_uar``; 0 before the first
+        best_weights: the model's state then, on the CPU
+        val_speakers: the rows of ``val_hits``
+        val_totals: int64 (speakers, num_classes), the clips that ``val_hits`` counts from
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: TrainingSettings,
+        data: TrainingData,
+        *,
+        seed: int,
+        device: str = "cpu",
+        groups: Sequence[ParameterGroup] = (),
+    ) -> None:
+        self.model = model.to(device)
+        self.settings = settings
+        self.data = data
+        self.seed = seed
+        self.device = torch.device(device)
+        self.epoch = 0
+        self.history: list[EpochResult] = []
+        self.best_epoch = 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self._optimiser = build_optimiser(settings.optimiser, _with_rest(groups, model, settings))
+        self._class_weights = data.class_weights.to(self.device) if settings.class_weights else None
+        self._num_classes = len(data.class_weights)
+        names, self._speaker_rows = np.unique(data.validation_speakers, return_inverse=True)
+        self.val_speakers = tuple(str(name) for name in names)
+        self.val_totals = self._count_by_speaker(np.ones(len(data.validation_labels), dtype=bool))
+        self._validation_rows = {int(clip): row for row, clip in enumerate(data.validation_clips)}
+
+    def run(self) -> Iterator[EpochResult]:
+        """Train from the epoch after :attr:`epoch` to the last, giving each epoch's result when it is done.
+
+        Raises:
+            DivergedError: if a loss is not finite, naming the epoch
+        """
+        while self.epoch < self.settings.epochs:
+            yield self._run_epoch(self.epoch + 1)
+
+    def predict_validation(self) -> np.ndarray:
+        """Probabilities by the model as it stands, in the order of the data's clips.
+
+        Returns:
+            float32 (num_validation, num_classes)
+        """
+        return torch.softmax(self._validation_logits(), dim=1).numpy()
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed training needs, as plain values and tensors: ``torch.load(weights_only=True)`` reads it.
+
+        The tensors are the live ones: save the state before the next epoch.
+        """
+        return {
+            "version": STATE_VERSION,
+            "settings": dataclasses.asdict(self.settings),
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "history": [result.to_dict() for result in self.history],
+            "best_epoch": self.best_epoch,
+            "best_weights": dict(self.best_weights),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was taken.
+
+        Raises:
+            CheckpointError: if the state is of another version, seed, setting or network
+        """
+        expected = {"version": STATE_VERSION, "seed": self.seed, "settings": dataclasses.asdict(self.settings)}
+        for name, value in expected.items():
+            if state.get(name) != value:
+                raise CheckpointError(
+                    f"The checkpoint has {name} {state.get(name)!r}; this trial has {value!r}. A checkpoint continues "
+                    "only the trial that wrote it. Remove the checkpoint to train from the first epoch."
+                )
+        try:
+            self.model.load_state_dict(state["model"])
+            self._optimiser.load_state_dict(state["optimiser"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit this network: {brief(error)}. A checkpoint continues only the trial that "
+                "wrote it. Remove the checkpoint to train from the first epoch."
+            ) from error
+        self.epoch = state["epoch"]
+        self.history = [EpochResult(**result) for result in state["history"]]
+        self.best_epoch = state["best_epoch"]
+        self.best_weights = {name: tensor.detach().cpu() for name, tensor in state["best_weights"].items()}
+
+    def _run_epoch(self, epoch: int) -> EpochResult:
+        started = time.perf_counter()
+        train_loss, num_clips = self._train(epoch)
+        trained = time.perf_counter()
+        logits = self._validation_logits()
+        labels = torch.from_numpy(self.data.validation_labels)
+        val_loss = float(functional.cross_entropy(logits, labels))
+        if not np.isfinite(val_loss):
+            raise DivergedError(f"Epoch {epoch}: the validation loss is {val_loss}.")
+        predictions = logits.argmax(dim=1).numpy()
+        matrix = metrics.confusion(self.data.validation_labels, predictions, self._num_classes)
+        result = EpochResult(
+            epoch=epoch,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            val_uar=metrics.uar(matrix),
+            val_accuracy=metrics.accuracy(matrix),
+            val_macro_f1=metrics.macro_f1(matrix),
+            seconds=time.perf_counter() - started,
+            clips_per_second=num_clips / (trained - started),
+            learning_rate=float(self._optimiser.param_groups[0]["lr"]),
+            val_hits=self._count_by_speaker(predictions == self.data.validation_labels).tolist(),
+        )
+        self.epoch = epoch
+        self.history.append(result)
+        if self.best_epoch == 0 or result.val_uar > self.history[self.best_epoch - 1].val_uar:
+            self.best_epoch = epoch
+            self.best_weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        return result
+
+    def _train(self, epoch: int) -> tuple[float, int]:
+        """One pass over the training clips: mean loss and number of clips."""
+        self.model.train()
+        settings, source = self.settings, self.data.train
+        total_steps, step = settings.epochs * len(source), (epoch - 1) * len(source)
+        trained = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
+        loss_sum, num_clips = torch.zeros((), device=self.device), 0
+        # Dropout draws from torch's global generator: seeded here for this epoch, and put back afterwards.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
+            for batch in source.epoch(generator):
+                set_learning_rates(self._optimiser, learning_rate_factor(settings.schedule, step, total_steps))
+                loss = functional.cross_entropy(
+                    self._logits(batch),
+                    batch.labels.to(self.device),
+                    weight=self._class_weights,
+                    label_smoothing=settings.label_smoothing,
+                )
+                self._optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(trained, settings.clip_norm)
+                self._optimiser.step()
+                loss_sum += loss.detach() * len(batch.labels)
+                num_clips += len(batch.labels)
+                step += 1
+        mean_loss = float(loss_sum) / num_clips
+        if not np.isfinite(mean_loss):
+            raise DivergedError(f"Epoch {epoch}: the training loss is {mean_loss}.")
+        return mean_loss, num_clips
+
+    def _logits(self, batch: "Batch") -> torch.Tensor:
+        return self.model(batch.inputs.to(self.device), batch.lengths.to(self.device))
+
+    @torch.no_grad()
+    def _validation_logits(self) -> torch.Tensor:
+        """float32 (num_validation, num_classes) on the CPU, in the order of the data's clips."""
+        self.model.eval()
+        logits = torch.full((len(self._validation_rows), self._num_classes), float("nan"))
+        for batch in self.data.validation.epoch(None):
+            rows = [self._validation_rows[clip] for clip in batch.clips.tolist()]
+            logits[rows] = self._logits(batch).float().cpu()
+        return logits
+
+    def _count_by_speaker(self, counted: np.ndarray) -> np.ndarray:
+        counts = np.zeros((len(self.val_speakers), self._num_classes), dtype=np.int64)
+        np.add.at(counts, (self._speaker_rows[counted], self.data.validation_labels[counted]), 1)
+        return counts
+
+
+def _with_rest(groups: Sequence[ParameterGroup], model: nn.Module, settings: TrainingSettings) -> list[ParameterGroup]:
+    claimed = {id(parameter) for group in groups for parameter in group.parameters}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in claimed]
+    return [*groups, ParameterGroup("rest", rest, settings.learning_rate, settings.weight_decay)]

@@ -1,0 +1,128 @@
+"""A model family for tests of the search: no network, a score that is a formula, and trials that misbehave on demand.
+
+A trial's ``fault`` says what it does wrong; ``FAULTS`` lists them. What a worker did is left in the cache folder of
+its task, since a test cannot look into another process: ``loaded.txt`` has a line per checkpoint that was taken up.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ser_models.task import Task
+from ser_models.training import EpochResult
+
+FAULTS = {
+    "none": "",
+    "raises": "raises in its second epoch",
+    "never_builds": "raises when it is built",
+    "nan": "reports a score that is no number in its second epoch",
+    "no_score": "reports no val_uar at all",
+    "worker_dies_once": "its process is killed at the start of its second epoch, the first time",
+    "ends_early": "returns after its first epoch",
+}
+SHAPE = (0.5, 1.0, 0.75)  # of the score over the epochs: it peaks at the second, and repeats its last value after
+SPEAKERS, EMOTIONS, CLIPS = 2, 6, 2  # validation part of the tone corpus: clips of each emotion by each speaker
+
+
+def score_of(x: float, epoch: int) -> float:
+    """Validation UAR of a trial at an epoch, in [0, 1], a whole number of clips."""
+    num_clips = SPEAKERS * EMOTIONS * CLIPS
+    return round((1 - abs(x - 0.3)) * SHAPE[min(epoch, len(SHAPE)) - 1] * num_clips) / num_clips
+
+
+def hits_of(score: float) -> list[list[int]]:
+    """Right clips per speaker and emotion that make up *score*; the first speaker is the easier one."""
+    hits = []
+    left = round(score * SPEAKERS * EMOTIONS * CLIPS)
+    for _ in range(SPEAKERS):
+        mine = min(left, EMOTIONS * CLIPS)
+        left -= mine
+        hits.append([mine // EMOTIONS + (emotion < mine % EMOTIONS) for emotion in range(EMOTIONS)])
+    return hits
+
+
+class KnobResult(EpochResult):
+    """An epoch's result that can lack its score."""
+
+    def to_dict(self) -> dict[str, Any]:
+        report = super().to_dict()
+        return {key: value for key, value in report.items() if value is not None}
+
+
+class KnobTrainer:
+    """Reports one epoch after the other, and does what its fault says."""
+
+    def __init__(self, config: Mapping[str, Any], max_epochs: int, folder: Path) -> None:
+        self._x = config["x"]
+        self._fault = config.get("fault", "none")
+        self._seconds = config.get("epoch_seconds", 0.0)
+        self._max_epochs = max_epochs
+        self._folder = folder
+        self.history: list[EpochResult] = []
+
+    def run(self) -> Iterator[EpochResult]:
+        for epoch in range(len(self.history) + 1, self._max_epochs + 1):
+            if epoch == 2:
+                self._misbehave()
+            time.sleep(self._seconds)
+            self.history.append(self._result(epoch))
+            yield self.history[-1]
+            if self._fault == "ends_early":
+                return
+
+    def _misbehave(self) -> None:
+        if self._fault == "raises":
+            raise ValueError(f"a fault in the second epoch,\nx is {self._x}")
+        if self._fault == "worker_dies_once":
+            marker = self._folder / "died.txt"
+            if not marker.exists():
+                marker.write_text(str(self._x))
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _result(self, epoch: int) -> EpochResult:
+        score: float | None = score_of(self._x, epoch)
+        hits = hits_of(score)
+        if self._fault == "nan" and epoch == 2:
+            score = float("nan")
+        if self._fault == "no_score":
+            score = None
+        loss = (1 + self._x) / epoch
+        return KnobResult(epoch, loss, loss, score, score, score, 0.01, 100.0, 0.001, hits)  # type: ignore[arg-type]
+
+    def state(self) -> dict[str, Any]:
+        return {"history": [result.to_dict() for result in self.history]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.history = [KnobResult(**result) for result in state["history"]]
+        with (self._folder / "loaded.txt").open("a") as file:
+            file.write(f"{self._x} {len(self.history)}\n")
+
+
+class KnobTrial:
+    """What :func:`build` gives: the attributes of ``ser_models.trial.Trial`` that a search uses."""
+
+    num_parameters = 7
+
+    def __init__(self, trainer: KnobTrainer) -> None:
+        self.trainer = trainer
+
+    def export(self, folder: Path, provenance: Mapping[str, object]) -> None:
+        if not self.trainer.history:
+            raise ValueError("no epoch was trained yet: there is no best one to export")
+        folder.mkdir(parents=True)
+        (folder / "provenance.txt").write_text("\n".join(f"{name}={value}" for name, value in provenance.items()))
+
+
+def build(
+    config: Mapping[str, Any], task: Task, *, seed: int, max_epochs: int, probe_clips: int | None = None
+) -> KnobTrial:
+    """A trial that trains nothing."""
+    if config.get("fault") == "never_builds":
+        raise ValueError(f"x={config['x']:.1f} needs more than there is")
+    folder = Path(task.cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    quick = {**config, "epoch_seconds": 0.0} if probe_clips is not None else config
+    return KnobTrial(KnobTrainer(quick, max_epochs, folder))

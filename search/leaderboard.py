@@ -21,6 +21,7 @@ COLUMNS = (
     "rank", "trial_id", "family", "space", "status", SCORE, "val_accuracy", "val_macro_f1", "epochs", "seconds",
     "seed", "split",
 )  # fmt: skip
+_SCORES = (SCORE, "val_accuracy", "val_macro_f1", "val_uar_low", "val_uar_high", "seconds")
 _MARKDOWN_ROWS = 50
 
 
@@ -37,7 +38,7 @@ def status_of(trial: StudyTrial, *, ended: bool) -> str:
 
 
 def leaderboard(trials: Iterable[StudyTrial], config: Mapping[str, Any], *, ended: bool = False) -> pd.DataFrame:
-    """One row per trial, best validation UAR first; trials without a score last.
+    """One row per trial, best validation UAR first; failed trials last, since none of them can win.
 
     Args:
         trials: of one study
@@ -48,13 +49,20 @@ def leaderboard(trials: Iterable[StudyTrial], config: Mapping[str, Any], *, ende
         the columns of :data:`COLUMNS`, then interval, best epoch, provenance, and ``config.NAME`` per parameter;
         metrics are those of the trial's best epoch
     """
-    rows = [_row(trial, config, ended) for trial in sorted(trials, key=lambda trial: (-trial.best_score, trial.number))]
+    rows = [_row(trial, config, ended) for trial in sorted(trials, key=_place)]
     parameters = sorted({name for row in rows for name in row if name.startswith("config.")})
     fixed = [*COLUMNS, "val_uar_low", "val_uar_high", "best_epoch", "parameters", "reason"]
     fixed += ["origin", "corpus", "manifest_hash", "commit", "search_id"]
-    board = pd.DataFrame(rows, columns=[*fixed, *parameters])
+    # objects first: a parameter that some rows lack would turn from 128 into 128.0
+    board = pd.DataFrame(rows, columns=[*fixed, *parameters], dtype=object)
+    board[fixed] = board[fixed].infer_objects()
+    board = board.astype({name: float for name in _SCORES} | {name: "Int64" for name in ("best_epoch", "parameters")})
     board["rank"] = range(1, len(board) + 1)
     return board
+
+
+def _place(trial: StudyTrial) -> tuple[bool, float, int]:
+    return trial.outcome == "failed", -trial.best_score, trial.number
 
 
 def _row(trial: StudyTrial, config: Mapping[str, Any], ended: bool) -> dict[str, Any]:

@@ -120,17 +120,18 @@ def _print(predictions: Sequence[Prediction], style: str) -> None:
     elif not predictions:
         return
     elif style == "csv":
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["clip", "emotion", *predictions[0].emotions])
         for answer in predictions:
             writer.writerow([answer.clip, answer.emotion, *(f"{share:.4f}" for share in answer.probabilities)])
     else:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table("clip", "emotion", *predictions[0].emotions)
         for answer in predictions:
-            table.add_row(str(answer.clip), answer.emotion, *(f"{share:.2f}" for share in answer.probabilities))
+            table.add_row(escape(str(answer.clip)), answer.emotion, *(f"{share:.2f}" for share in answer.probabilities))
         Console().print(table)
 
 

@@ -125,11 +125,12 @@ def _is_finished(search: _Search) -> bool:
     events = read_events(path) if path.exists() else []
     if not events or events[-1]["kind"] != "ended":
         return False
-    if events[-1]["reason"] == "time budget":
+    reason: str = events[-1]["reason"]
+    if reason == "time budget":
         budget = search.arguments.time_budget
         return budget is not None and seconds_used(events) >= budget
-    enough = len(trials_of(events)) >= search.num_trials or events[-1]["reason"] == ALL_TRIED
-    return enough and events[-1]["reason"] != "interrupted"
+    enough = len(trials_of(events)) >= search.num_trials or reason == ALL_TRIED
+    return enough and reason != "interrupted"
 
 
 def _say_finished(search: _Search, console: Console) -> int:
@@ -173,6 +174,7 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
     from search.tune_adapters import SittingStopper
 
     arguments, plan = search.arguments, search.config["plan"]
+    mode, line = choose_mode(arguments.wandb)
     study_name = f"{search.space.name}-{search.config['search_id']}"
     used = seconds_used(record.events)
     study = Study(
@@ -194,7 +196,6 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
         console.print(f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}", soft_wrap=True)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         trial_plan = _trial_plan(search, data, threads=resources.cpus, device="cuda" if resources.gpus else "cpu")
-        mode, line = choose_mode(arguments.wandb)
         view = LiveView(
             console, num_trials=search.num_trials, max_epochs=plan["max_epochs"], known=study.trials
         )

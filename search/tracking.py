@@ -17,8 +17,10 @@ from urllib.parse import urlparse
 from search.record import Event
 from search.result_keys import EPOCH, HITS, SCORE
 from search.study import StudyTrial
+from ser_data.errors import UserError
 
 CLOSE_SECONDS = 60.0
+_KEY_VARIABLES = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
 
 def choose_mode(asked: str | None) -> tuple[str, str]:
@@ -26,13 +28,22 @@ def choose_mode(asked: str | None) -> tuple[str, str]:
 
     Args:
         asked: ``--wandb``; None decides by whether a key is found where ``wandb`` itself looks for it
+
+    Raises:
+        UserError: online was asked for without a key; ``wandb`` would ask for one in the middle of the search
     """
+    has_key = any(os.environ.get(name) for name in _KEY_VARIABLES) or _key_in_netrc()
+    if asked == "online" and not has_key:
+        raise UserError(
+            "--wandb online: no key was found, neither in WANDB_API_KEY nor in ~/.netrc. Run `wandb login` first, or "
+            "choose --wandb offline and upload with `wandb sync` later."
+        )
     if asked is not None:
         return asked, ""
     mode = os.environ.get("WANDB_MODE", "")
     if mode in ("offline", "disabled"):
         return mode, f"W&B: {mode} (WANDB_MODE)"
-    if os.environ.get("WANDB_API_KEY") or _key_in_netrc():
+    if has_key:
         return "online", "W&B: online"
     return "offline", "W&B: offline, no key found (`wandb login` and --wandb online upload runs as they happen)"
 
@@ -106,16 +117,22 @@ class Tracker:
             # whatever W&B or its service raises must not reach the search; it is said once
             except Exception as error:
                 self._failed = True
-                self._say(f"W&B: stopped after {type(error).__name__}: {str(error).splitlines()[0]}; the search goes on")
+                first_line = str(error).partition("\n")[0]
+                self._say(f"W&B: stopped after {type(error).__name__}: {first_line}; the search goes on")
         for number in list(self._runs):
             with contextlib.suppress(Exception):
                 self._runs.pop(number).finish(exit_code=255)
 
     def _send(self, trial: StudyTrial, event: Event) -> None:
-        run = self._runs.get(trial.number) or self._start(trial)
-        if event["kind"] == "epoch":
-            report = {key: value for key, value in event["report"].items() if key not in (EPOCH, HITS)}
-            run.log(report, step=event["report"][EPOCH])
+        is_epoch = event["kind"] == "epoch"
+        run = self._runs.get(trial.number)
+        if run is None:
+            run = self._start(trial)
+            # a trial that an earlier sitting began: offline runs of one id replace each other, so each holds it all
+            for report in trial.epochs[: event["report"][EPOCH] - 1] if is_epoch else trial.epochs:
+                _log(run, report)
+        if is_epoch:
+            _log(run, event["report"])
             return
         best = trial.best_epoch
         run.summary.update(
@@ -152,3 +169,7 @@ class Tracker:
         )
         self._runs[trial.number] = run
         return run
+
+
+def _log(run: Any, report: Mapping[str, Any]) -> None:
+    run.log({key: value for key, value in report.items() if key not in (EPOCH, HITS)}, step=report[EPOCH])

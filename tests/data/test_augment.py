@@ -1,4 +1,4 @@
-"""Masks stay within their clips and follow their generator; views are what their settings say, whatever else is drawn."""
+"""Masks stay within their clips and follow their generator; views are what their settings say and nothing else draws."""
 
 import random
 
@@ -138,7 +138,7 @@ ALL_EFFECTS = {name: 1.0 for name in NONE}
 def test_a_view_depends_on_seed_clip_and_number_alone() -> None:
     first = view(sine(), clip=1, number=1, **ALL_EFFECTS)
     random.seed(5)
-    np.random.seed(5)  # noqa: NPY002 - the library's own generators, which must not matter
+    np.random.seed(5)
     np.testing.assert_array_equal(view(sine(), clip=1, number=1, **ALL_EFFECTS), first)
     for other in ({"clip": 2, "number": 1}, {"clip": 1, "number": 0}, {"clip": 1, "number": 1, "seed": 1}):
         changed = view(sine(), **other, **ALL_EFFECTS)  # type: ignore[arg-type]
@@ -147,16 +147,16 @@ def test_a_view_depends_on_seed_clip_and_number_alone() -> None:
 
 def test_making_a_view_draws_from_no_global_generator() -> None:
     view(sine(), **ALL_EFFECTS)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = random.getstate(), np.random.get_state()[1].tolist()
     view(sine(), number=1, **ALL_EFFECTS)
     assert random.getstate() == before[0]
-    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before[1]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"noise_probability": 1.5}, "noise_probability=1.5 is not possible. Accepted: 0 to 1. Change noise_probability"),
+        ({"noise_probability": 1.5}, "noise_probability=1.5 is not possible. Accepted: 0 to 1. Change noise_prob"),
         ({"max_stretch": 0.5}, "max_stretch=0.5 is not possible. Accepted: 1 to 2"),
         ({"min_snr_db": 40.0}, "max_snr_db=30.0 is not possible. Accepted: 40 to 100"),
     ],

@@ -117,7 +117,7 @@ def test_another_copy_stands_in_for_one_that_cannot_be_used(
 def test_a_marker_file_says_that_speech_is_generated(write_folder: Write, tmp_path: Path) -> None:
     (write_folder(tmp_path / "raw") / "sample_corpus.json").touch()
     corpus = prepared(tmp_path / "raw")
-    assert (corpus.name, corpus.generated, corpus.kind) == ("sample_corpus", True, "crema_d")
+    assert (corpus.name, corpus.generated, corpus.kind) == ("sample", True, "crema_d")
 
 
 DEMOGRAPHICS = '"ActorID","Age","Sex","Race","Ethnicity"\n1001,51,"Male","Caucasian","Not Hispanic"\n'

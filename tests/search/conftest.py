@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from search.cluster import Cluster, joined_cluster
 
+from search.cluster import Cluster, joined_cluster
 from tests.search.knob_search import ROOT, Sitting, knob_spaces, sit
 
 Search = Callable[..., Sitting]
@@ -14,7 +14,7 @@ Search = Callable[..., Sitting]
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A local Ray with two cores."""
+    """A local Ray with two cores; starting one takes longer than any search of these tests."""
     paths = [str(ROOT), str(ROOT / "datasets"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # workers find the knob family by it
@@ -23,14 +23,27 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def knob_search(cluster: Cluster, prepared_tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Search:
-    """``knob_search(folder, *options)``: a sitting over the knob family on generated tones; a new search by default."""
+def knob_search(cluster: Cluster, prepared_tone_corpus: Path) -> Search:
+    """``knob_search(folder, *options)``: a sitting over the knob family on generated tones.
+
+    It begins a new search in *folder*, unless ``--resume`` is among the options; then *folder* is added to it.
+    """
 
     def run(folder: Path, *options: str) -> Sitting:
-        start = [] if "--resume" in options else ["--out", str(folder), "--data", str(prepared_tone_corpus)]
-        start += ["--cache-dir", str(folder.parent / f"{folder.name}-cache")]
-        start += [] if "--resume" in options else ["--sampler", "random", "--scheduler", "none", "--split", "speaker_kfold:4:1"]
+        if "--resume" in options:
+            place = options.index("--resume") + 1
+            options = (*options[:place], str(folder), *options[place:])
+        else:
+            start = ("--out", str(folder), "--data", str(prepared_tone_corpus), "--split", "speaker_kfold:4:1")
+            cache = ("--cache-dir", str(folder.parent / f"{folder.name}-cache"))
+            options = (*start, *cache, "--sampler", "random", "--scheduler", "none", *options)
         with knob_spaces():
-            return sit(cluster, folder, [*start, "--wandb", "disabled", *options])
+            return sit(cluster, folder, ["--wandb", "disabled", *options])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_search(knob_search: Search, tmp_path_factory: pytest.TempPathFactory) -> Sitting:
+    """A search of four trials that ran to its end. Read only; copy the folder before changing anything."""
+    return knob_search(tmp_path_factory.mktemp("finished") / "run", "--space", "plain", "--max-concurrent", "1")

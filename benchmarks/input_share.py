@@ -1,0 +1,99 @@
+"""How much of an MFCC epoch is input, and how much longer an epoch is that decodes and extracts with librosa.
+
+``python benchmarks/input_share.py CORPUS AUDIO_FOLDER`` (a prepared corpus and the files it was prepared from; without
+them the sample corpus is made and used)
+
+Trains two epochs of each frame network's known-good configuration on one thread and prints the share of the second one that went into making
+batches. The comparison loads a number of the same training clips with librosa at 22,050 Hz and computes 40 MFCC with Δ and ΔΔ, as
+the notebooks do in every epoch, and scales the time to all of them.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
+TIMED_CLIPS = 200
+
+
+def main() -> None:
+    import librosa
+    import numpy as np
+    import torch
+    from search.space import load_space
+    from ser_data.corpus import open_corpus
+    from ser_models.mfcc import family
+    from ser_models.task import Task
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus_folder, audio = _corpus(Path(scratch))
+        corpus = open_corpus(corpus_folder)
+        task = Task(str(corpus_folder), corpus.default_split, corpus.emotions, 0, scratch, 10.0, "cpu")
+        space = load_space("mfcc_full")
+        base = next(dict(known) for known in space.known_good if known["network"] == "cnn")
+        seconds = {}
+        for network in ("cnn", "crnn"):
+            pins = {"network": network}
+            config = _configuration(load_space("mfcc_full", pins), base)
+            trainer = family.build(config, task, seed=0, max_epochs=2).trainer
+            results = []
+            for result in trainer.run():
+                results.append(result)
+                if result.epoch == 1:
+                    before = trainer.data.train.seconds_spent + trainer.data.validation.seconds_spent
+            spent = trainer.data.train.seconds_spent + trainer.data.validation.seconds_spent - before
+            seconds[network] = results[-1].seconds
+            print(f"{network}: {results[-1].seconds:.1f} s an epoch, {spent / results[-1].seconds:.1%} of it input")
+        split_clips = corpus.clips["file"].to_numpy()
+        files = [audio / name for name in split_clips[np.linspace(0, len(split_clips) - 1, TIMED_CLIPS).astype(int)]]
+        _librosa_features(librosa, files[0])  # numba compiles on the first call
+        started = time.perf_counter()
+        for file in files:
+            _librosa_features(librosa, file)
+        per_clip = (time.perf_counter() - started) / len(files)
+        num_clips = len(trainer.data.validation_clips) + sum(len(batch.clips) for batch in trainer.data.train.epoch(None))
+        again = per_clip * num_clips
+        for network, epoch in seconds.items():
+            print(
+                f"{network}: with librosa in every epoch {(epoch + again) / epoch:.1f} times as long "
+                f"({per_clip * 1e3:.1f} ms a clip, from {len(files)} of {num_clips} clips)"
+            )
+
+
+def _configuration(space: object, known: dict[str, object]) -> dict[str, object]:
+    """*known* as far as the pinned space asks for it, the rest at the low end."""
+
+    class Known:
+        def suggest_categorical(self, name: str, choices: tuple[object, ...]) -> object:
+            return known.get(name, choices[0])
+
+        def suggest_int(self, name: str, low: int, high: int, **_: object) -> object:
+            return known.get(name, low)
+
+        suggest_float = suggest_int
+
+    return dict(space.configure(Known()))  # type: ignore[attr-defined]
+
+
+def _librosa_features(librosa: object, file: Path) -> None:
+    samples, rate = librosa.load(file, sr=22_050)  # type: ignore[attr-defined]
+    mfcc = librosa.feature.mfcc(y=samples, sr=rate, n_mfcc=40)  # type: ignore[attr-defined]
+    for order in (1, 2):
+        librosa.feature.delta(mfcc, order=order)  # type: ignore[attr-defined]
+
+
+def _corpus(scratch: Path) -> tuple[Path, Path]:
+    if len(sys.argv) > 2:
+        return Path(sys.argv[1]), Path(sys.argv[2])
+    from crema_d.prepare import prepare
+    from sample_corpus import generate
+
+    source = generate(scratch / "sample", progress=False)
+    return prepare(source, scratch / "prepared", progress=False).folder, source
+
+
+if __name__ == "__main__":
+    main()

@@ -4,12 +4,13 @@ SHELL := /bin/sh
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv search test test-slow lint format bench clean distclean
+.PHONY: help .venv search test test-slow lint format bench clean distclean
 
 help:
 	@echo 'make search     set up .venv, then a complete small search on generated speech, offline (about 2 minutes on 2 cores)'
 	@echo 'make test       set up .venv, then the tests without the slow ones'
 	@echo 'make test-slow  every test; those on real speech want CREMA_D_ROOT'
+	@echo 'make .venv      only the set-up'
 	@echo 'make lint       ruff (rules and layout) and mypy'
 	@echo 'make format     lay the code out as `make lint` wants it'
 	@echo 'make bench      the measurements in benchmarks/'
@@ -18,28 +19,28 @@ help:
 	@echo 'The Python for .venv is $$PYTHON, else the first of python3.11, python3.12 and python3 that fits.'
 
 # Cheap when .venv is up to date (see the script): it compares one checksum.
-venv:
+.venv:
 	@sh ./build_venv.sh
 
-search: venv
+search: .venv
 	$(BIN)/python search/run.py --space quick --data sample $(SEARCH_OPTIONS)
 
-test: venv
+test: .venv
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-slow: venv
+test-slow: .venv
 	$(BIN)/python -m pytest -q
 
-lint: venv
+lint: .venv
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-format: venv
+format: .venv
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
-bench: venv
+bench: .venv
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean:

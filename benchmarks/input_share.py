@@ -3,9 +3,9 @@
 ``python benchmarks/input_share.py CORPUS AUDIO_FOLDER`` (a prepared corpus and the files it was prepared from; without
 them the sample corpus is made and used)
 
-Trains two epochs of each frame network's known-good configuration on one thread and prints the share of the second one that went into making
-batches. The comparison loads a number of the same training clips with librosa at 22,050 Hz and computes 40 MFCC with Δ and ΔΔ, as
-the notebooks do in every epoch, and scales the time to all of them.
+Trains two epochs of each frame network's known-good configuration on one thread and prints the share of the second
+one that went into making batches. The comparison loads a number of the same training clips with librosa at 22,050 Hz
+and computes 40 MFCC with Δ and ΔΔ, as the notebooks do in every epoch, and scales the time to all of them.
 """
 
 import sys
@@ -22,6 +22,7 @@ def main() -> None:
     import librosa
     import numpy as np
     import torch
+
     from search.space import load_space
     from ser_data.corpus import open_corpus
     from ser_models.mfcc import family
@@ -54,7 +55,9 @@ def main() -> None:
         for file in files:
             _librosa_features(librosa, file)
         per_clip = (time.perf_counter() - started) / len(files)
-        num_clips = len(trainer.data.validation_clips) + sum(len(batch.clips) for batch in trainer.data.train.epoch(None))
+        num_clips = len(trainer.data.validation_clips) + sum(
+            len(batch.clips) for batch in trainer.data.train.epoch(None)
+        )
         again = per_clip * num_clips
         for network, epoch in seconds.items():
             print(

@@ -3,7 +3,8 @@
 ``python benchmarks/search_overhead.py [TRIALS]``
 
 Both start Ray in a process of their own, use TPE, ASHA, two workers and reused actors, and report the same scores.
-Plain is Ray Tune with its OptunaSearch and ASHAScheduler. Prints wall seconds from the command to the end, and the ratio.
+Plain is Ray Tune with its OptunaSearch and ASHAScheduler. Prints wall seconds from the command to the end, and the
+ratio.
 """
 
 import subprocess
@@ -22,7 +23,7 @@ def ours(trials: int) -> None:
     from search.cluster import joined_cluster
     from search.proposals import Proposer
     from search.record import Record
-    from search.rungs import make_rule
+    from search.rungs import RungGroups, make_rule
     from search.space import Space
     from search.study import Study
     from search.trial import TrialPlan
@@ -38,7 +39,7 @@ def ours(trials: int) -> None:
         study = Study(
             record,
             Proposer(space, sampler="tpe", seed=0, study_name="null"),
-            make_rule("asha", grace=1, reduction_factor=3, max_epochs=EPOCHS),
+            RungGroups(lambda: make_rule("asha", grace=1, reduction_factor=3, max_epochs=EPOCHS), lambda config: ""),
             num_trials=trials,
             max_epochs=EPOCHS,
         )
@@ -98,7 +99,10 @@ def main() -> None:
         return
     rounds = [(_seconds("ours", trials), _seconds("plain", trials)) for _ in range(3)]
     for mine, theirs in rounds:
-        print(f"{trials} trials of {EPOCHS} empty epochs: ours {mine:5.1f} s, plain Ray Tune {theirs:5.1f} s, ratio {mine / theirs:.2f}")
+        print(
+            f"{trials} trials of {EPOCHS} empty epochs: ours {mine:5.1f} s, plain Ray Tune {theirs:5.1f} s, "
+            f"ratio {mine / theirs:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """From the command to the first score, memory of all processes, and how long a resume of 1,000 trials takes.
 
-``python benchmarks/search_start.py CORPUS`` (a prepared corpus; its features are cached by a first run that is not timed)
+``python benchmarks/search_start.py CORPUS`` (a prepared corpus; a first run, not timed, caches its features)
 
-Memory is the sum over the search's processes of their proportional set size (Linux's PSS: a shared page counts once), at its peak.
+Memory is the sum over the search's processes of their proportional set size (Linux's PSS: a shared page counts once),
+at its peak.
 """
 
 import json
@@ -78,7 +79,7 @@ def _replay_seconds(scratch: Path) -> float:
     """What a resume does before Ray: read the record, rebuild Optuna's study, its journal and the rungs."""
     from search.proposals import Proposer, StudyJournal
     from search.record import Record
-    from search.rungs import make_rule
+    from search.rungs import RungGroups, make_rule
     from search.space import load_space
     from search.study import Study
 
@@ -89,7 +90,7 @@ def _replay_seconds(scratch: Path) -> float:
         return Study(
             record,
             Proposer(space, sampler="random", seed=0, study_name="long"),
-            make_rule("none", grace=1, reduction_factor=3, max_epochs=20),
+            RungGroups(lambda: make_rule("none", grace=1, reduction_factor=3, max_epochs=20), lambda config: ""),
             num_trials=RECORDED_TRIALS + 1,
             max_epochs=20,
             journal=lambda finished: StudyJournal(scratch / "study.journal", "long", finished),
@@ -103,7 +104,15 @@ def _replay_seconds(scratch: Path) -> float:
             assert proposal is not None
             for epoch in range(1, 21):
                 score = 0.5 + epoch / 100
-                names = ("train_loss", "val_loss", "val_uar", "val_accuracy", "val_macro_f1", "seconds", "clips_per_second")
+                names = (
+                    "train_loss",
+                    "val_loss",
+                    "val_uar",
+                    "val_accuracy",
+                    "val_macro_f1",
+                    "seconds",
+                    "clips_per_second",
+                )
                 hits = [[1, 2, 3, 4, 5, 6]] * 9
                 begun.report(proposal.number, {"epoch": epoch, **dict.fromkeys(names, score), "val_hits": hits})
         os.fsync = fsync

@@ -2,9 +2,10 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from search.space import check_space_name, known_spaces, space_summary
 from ser_data.errors import UserError
@@ -190,16 +191,16 @@ def _fraction(text: str) -> float:
     return 0.0 if text in ("0", "0.0") else _positive(text)
 
 
-def _auto(parse: "object") -> "object":
+def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """*parse*, with ``auto`` for: the search decides."""
 
-    def convert(text: str) -> object:
-        return None if text == "auto" else parse(text)  # type: ignore[operator]
+    def convert(text: str) -> Any:
+        return None if text == "auto" else parse(text)
 
     return convert
 
 
-def _one_of(option: str, names: Sequence[str]) -> "object":
+def _one_of(option: str, names: Sequence[str]) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in names:
             raise UserError(f"{option} '{text}' is not known. Known: {', '.join(names)}. Choose one of them.")

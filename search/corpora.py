@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import crema_d
 import numpy as np
 from filelock import FileLock
+
+import crema_d
 from ser_data.corpus import Corpus, is_prepared, open_corpus, read_header
 from ser_data.errors import UserError
 from ser_data.splits import Split, check_split_name, resolve_split
@@ -47,8 +48,8 @@ def find_source(data: str | None) -> str:
     if data is not None:
         if not os.path.exists(data):  # False where a folder above may not be looked into
             raise UserError(
-                f"--data {data}: there is no such folder or file, or it may not be read. It takes a prepared corpus, a folder or zip of "
-                "CREMA-D's clips, a table clips.csv, or 'sample' for generated speech."
+                f"--data {data}: there is no such folder or file, or it may not be read. It takes a prepared corpus, a "
+                "folder or zip of CREMA-D's clips, a table clips.csv, or 'sample' for generated speech."
             )
         return str(Path(data).resolve())
     for candidate in (os.environ.get("CREMA_D_ROOT"), "data/crema_d"):

@@ -1,8 +1,14 @@
 """Family name to what a trial needs: which module builds it, and how much of a machine one trial takes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ser_data.errors import UserError
+
+
+def _one_group(config: Mapping[str, Any]) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -11,22 +17,28 @@ class Family:
 
     Attributes:
         name: as in a space's ``FAMILY`` and on the board
-        module: has ``build(config, task, *, seed, max_epochs, probe_clips)`` returning a :class:`ser_models.trial.Trial`
+        module: has ``build(config, task, *, seed, max_epochs, probe_clips)``, which gives a `ser_models.trial.Trial`
         cpus_per_trial: default of ``--cpus-per-trial``
         gpus_per_trial: default of ``--gpus-per-trial`` on a machine with a GPU
+        rung_group: of a configuration; only trials of one group are compared at the rungs
     """
 
     name: str
     module: str
     cpus_per_trial: int
     gpus_per_trial: float
+    rung_group: Callable[[Mapping[str, Any]], str] = _one_group
+
+
+def _mfcc_rung_group(config: Mapping[str, Any]) -> str:
+    return "statistics" if config["network"] == "statistics_mlp" else "frames"
 
 
 FAMILIES = {
     family.name: family
     for family in (
         # one core: two such trials side by side finish more epochs than one with two threads (docs/experiments.md)
-        Family("mfcc", "ser_models.mfcc.family", cpus_per_trial=1, gpus_per_trial=0.25),
+        Family("mfcc", "ser_models.mfcc.family", 1, 0.25, _mfcc_rung_group),
     )
 }
 

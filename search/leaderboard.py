@@ -137,7 +137,9 @@ def caption(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
 def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None) -> str:
     data, arguments = config["data"], config["arguments"]
     counts = board["status"].value_counts()
-    told = ", ".join(f"{counts[name]} {name}" for name in ("completed", "stopped", "failed", "running") if name in counts)
+    told = ", ".join(
+        f"{counts[name]} {name}" for name in ("completed", "stopped", "failed", "running") if name in counts
+    )
     parts = [
         f"# Leaderboard: {arguments['space']} on {data['corpus']}, split {data['split']}",
         "",
@@ -148,7 +150,8 @@ def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None
         + ".",
         f"- `{config['command']}`",
         "",
-        "| rank | trial | status | val UAR | 95 % over speakers | accuracy | macro-F1 | epochs | seconds | configuration |",
+        "| rank | trial | status | val UAR | 95 % over speakers | accuracy | macro-F1 | epochs | seconds "
+        "| configuration |",
         "|---:|---|---|---:|---|---:|---:|---:|---:|---|",
     ]
     shared, varying = split_settings(board)
@@ -183,7 +186,8 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 def _markdown_row(row: Mapping[str, Any], settings: str) -> str:
     metrics = [_short_score(row[name]) for name in (SCORE, "val_accuracy", "val_macro_f1")]
-    interval = f"{_short_score(row['val_uar_low'])}–{_short_score(row['val_uar_high'])}"
+    has_interval = not _is_missing(row["val_uar_low"])  # one speaker alone gives none
+    interval = f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if has_interval else "–"
     status = row["status"] + (f" ({row['reason']})" if row["status"] == "failed" else "")
     cells = [row["rank"], row["trial_id"], status, metrics[0], interval, metrics[1], metrics[2]]
     cells += [row["epochs"], f"{row['seconds']:.0f}", settings]

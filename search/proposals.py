@@ -194,4 +194,3 @@ class StudyJournal:
 def finished_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Those of *trials* with a final state."""
     return [trial for trial in trials if trial.state.is_finished()]
-

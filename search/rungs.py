@@ -4,10 +4,10 @@ A stopping rule sees each epoch of each trial once, in the order of the record, 
 It depends on nothing else, so replaying the record gives the same rungs as never having stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Protocol
+from typing import Any, Protocol
 
 from ser_data.errors import UserError
 
@@ -26,6 +26,27 @@ class StoppingRule(Protocol):
         Returns:
             why the trial stops here, in words, or None if it goes on
         """
+
+
+class RungGroups:
+    """A rule of its own for each group of trials that may be compared epoch by epoch.
+
+    What an epoch is worth differs between kinds of network: one on statistics is at its best after two, one on frames
+    still learns at twenty. Side by side at an early rung, the slow learner always loses, also where it ends higher.
+    """
+
+    def __init__(self, make: Callable[[], StoppingRule], group_of: Callable[[Mapping[str, Any]], str]) -> None:
+        """Make a rule with *make* for each group that *group_of* finds in a trial's configuration."""
+        self._make = make
+        self._group_of = group_of
+        self.rules: dict[str, StoppingRule] = {}
+
+    def report(self, config: Mapping[str, Any], number: int, epoch: int, score: float) -> str | None:
+        """As :meth:`StoppingRule.report`, among the trials of the configuration's group."""
+        group = self._group_of(config)
+        if group not in self.rules:
+            self.rules[group] = self._make()
+        return self.rules[group].report(number, epoch, score)
 
 
 class NoStopping:

@@ -11,9 +11,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from search.arguments import Arguments
 from search.corpora import TaskData, check_names, find_source, open_source, task_data
 from search.families import Family, get_family
 from search.record import Record, read_events
+from search.rungs import RungGroups, StoppingRule, make_rule
 from search.space import REDUCTION_FACTOR, Space, load_space
 from search.study import Study, StudyTrial, seconds_used, trials_of
 from search.trial import TrialPlan, checkpoint_file, export_trial, trial_folder
@@ -97,14 +99,12 @@ def _open_search(arguments: Arguments, command: str) -> _Search:
 
 
 def _check_grace(arguments: Arguments, space: Space) -> None:
-    from search.rungs import make_rule
+    _rule(arguments.scheduler, arguments.grace or space.grace, space.max_epochs)()
 
-    make_rule(
-        arguments.scheduler,
-        grace=arguments.grace or space.grace,
-        reduction_factor=REDUCTION_FACTOR,
-        max_epochs=space.max_epochs,
-    )
+
+def _rule(scheduler: str, grace: int, max_epochs: int) -> Callable[[], StoppingRule]:
+    """What makes a new stopping rule of the search."""
+    return partial(make_rule, scheduler, grace=grace, reduction_factor=REDUCTION_FACTOR, max_epochs=max_epochs)
 
 
 def _continued(stored: Arguments, given: Arguments) -> Arguments:
@@ -168,7 +168,6 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
     from search.cluster import joined_cluster
     from search.leaderboard import leaderboard, write_leaderboard
     from search.proposals import Proposer, StudyJournal
-    from search.rungs import make_rule
     from search.terminal import LiveView
     from search.tracking import Tracker, choose_mode
     from search.tune_adapters import SittingStopper
@@ -180,12 +179,7 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
     study = Study(
         record,
         Proposer(search.space, sampler=arguments.sampler, seed=arguments.seed, study_name=study_name),
-        make_rule(
-            arguments.scheduler,
-            grace=plan["grace"],
-            reduction_factor=REDUCTION_FACTOR,
-            max_epochs=plan["max_epochs"],
-        ),
+        RungGroups(_rule(arguments.scheduler, plan["grace"], plan["max_epochs"]), search.family.rung_group),
         num_trials=search.num_trials,
         max_epochs=plan["max_epochs"],
         journal=lambda finished: StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished),
@@ -193,12 +187,13 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
     deadline = None if arguments.time_budget is None else time.monotonic() + arguments.time_budget - used
     stopper = SittingStopper(deadline)
     with joined_cluster(arguments.address) as cluster, _interruptible(stopper), ExitStack() as stack:
-        console.print(f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}", soft_wrap=True)
+        console.print(
+            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
+            soft_wrap=True,
+        )
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         trial_plan = _trial_plan(search, data, threads=resources.cpus, device="cuda" if resources.gpus else "cpu")
-        view = LiveView(
-            console, num_trials=search.num_trials, max_epochs=plan["max_epochs"], known=study.trials
-        )
+        view = LiveView(console, num_trials=search.num_trials, max_epochs=plan["max_epochs"], known=study.trials)
         if line:
             view.say(line)
         tracker = stack.enter_context(
@@ -208,7 +203,9 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
 
         def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
             if event["kind"] in ("done", "stopped", "failed"):
-                write_leaderboard(search.folder, leaderboard(study.trials.values(), search.config), search.config, ending=None)
+                write_leaderboard(
+                    search.folder, leaderboard(study.trials.values(), search.config), search.config, ending=None
+                )
                 _remove_checkpoints(search.folder, study)
 
         study.listeners += [view.on_event, tracker.on_event, keep_board]

@@ -19,7 +19,6 @@ Its docstring gives the command, what it costs, what it reached and where each r
 
 import ast
 import importlib
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -16,7 +16,7 @@ from search.proposals import Proposal, Proposer, SpaceExhausted, StudyJournal, f
 from search.record import Event, Record
 from search.reports import BadReport, check_report
 from search.result_keys import EPOCH, SCORE
-from search.rungs import StoppingRule
+from search.rungs import RungGroups
 from search.space import Value
 
 Outcome = Literal["completed", "stopped", "failed"]
@@ -64,7 +64,7 @@ class StudyTrial:
     @property
     def best_score(self) -> float:
         best = self.best_epoch
-        return best[SCORE] if best else float("-inf")
+        return float(best[SCORE]) if best else float("-inf")
 
     @property
     def scores(self) -> list[float]:
@@ -73,7 +73,7 @@ class StudyTrial:
     @property
     def seconds(self) -> float:
         """Training and validation time of all epochs, in seconds."""
-        return sum(report["seconds"] for report in self.epochs)
+        return float(sum(report["seconds"] for report in self.epochs))
 
 
 def trials_of(events: list[Event]) -> dict[int, StudyTrial]:
@@ -115,25 +115,25 @@ class Study:
         self,
         record: Record,
         proposer: Proposer,
-        rule: StoppingRule,
+        rungs: RungGroups,
         *,
         num_trials: int,
         max_epochs: int,
         journal: Callable[[list[Any]], StudyJournal] | None = None,
     ) -> None:
-        """Replay *record* into *proposer* and *rule*.
+        """Replay *record* into *proposer* and *rungs*.
 
         Args:
             record: open, and ours alone
             proposer: new
-            rule: new
+            rungs: new
             num_trials: how many trials the search has in all, those of the record among them
             max_epochs: a trial's full length
             journal: makes Optuna's journal from the trials that have finished
         """
         self._record = record
         self._proposer = proposer
-        self._rule = rule
+        self._rungs = rungs
         self._num_trials = num_trials
         self._max_epochs = max_epochs
         self._exhausted = False
@@ -211,7 +211,7 @@ class Study:
         if report[EPOCH] <= len(trial.epochs):
             return False
         self._commit(number, {"kind": "epoch", "number": number, "report": report})
-        self._judge(trial, self._rule.report(number, report[EPOCH], report[SCORE]))
+        self._judge(trial, self._rungs.report(trial.config, number, report[EPOCH], report[SCORE]))
         return trial.outcome is not None
 
     def fail(self, number: int, reason: str) -> None:
@@ -253,7 +253,8 @@ class Study:
             _apply(self.trials, event)
             if event["kind"] == "epoch":
                 report = event["report"]
-                cuts[event["number"]] = self._rule.report(event["number"], report[EPOCH], report[SCORE])
+                trial = self.trials[event["number"]]
+                cuts[trial.number] = self._rungs.report(trial.config, trial.number, report[EPOCH], report[SCORE])
         for number in sorted(self.trials):
             trial = self.trials[number]
             state = _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING

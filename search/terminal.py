@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: one calm table and a progress bar, or a line per trial where output is piped."""
+"""What a person sees while a search runs: a calm table and a progress bar, or a line per trial where it is piped."""
 
 import threading
 import time
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -91,7 +92,9 @@ class LiveView:
 
 def settings(params: Mapping[str, Any]) -> str:
     """Parameters in one line, numbers short."""
-    return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    )
 
 
 def _sentence(trial: StudyTrial) -> str:
@@ -102,10 +105,12 @@ def _sentence(trial: StudyTrial) -> str:
 
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
     """The head of the leaderboard for the terminal."""
-    table = Table(title="leaderboard", title_justify="left", pad_edge=False)
-    for name in ("rank", "trial", "status", "val UAR", "95 % over speakers", "accuracy", "epochs", "s", "settings that differ"):
+    # no lines between columns, so that numbers stay whole on 80 columns; only the settings may wrap
+    table = Table(title="leaderboard", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("rank", "trial", "status", "val UAR", "95 % over\nspeakers", "accuracy", "epochs", "s"):
         right = name in ("rank", "val UAR", "accuracy", "epochs", "s")
-        table.add_column(name, justify="right" if right else "left", overflow="fold" if name.startswith("settings") else "ellipsis")
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table.add_column("settings that differ", overflow="fold")
     _, varying = split_settings(board)
     for row in board.head(rows).to_dict("records"):
         chosen = {name: row[f"config.{name}"] for name in varying if pd.notna(row[f"config.{name}"])}
@@ -115,12 +120,10 @@ def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
             str(row["trial_id"]),
             f"[{_STATUS_STYLE[row['status']]}]{row['status']}[/]",
             f"{row[SCORE]:.3f}" if has_score else "–",
-            f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if has_score else "–",
+            f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if pd.notna(row["val_uar_low"]) else "–",
             f"{row['val_accuracy']:.3f}" if has_score else "–",
             str(row["epochs"]),
             f"{row['seconds']:.0f}",
             settings(chosen),
         )
     return table
-
-

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
 from search.record import Event
@@ -162,7 +162,7 @@ class Tracker:
                 "commit": self._config["commit"],
             },
             dir=str(self._folder),
-            mode=self._mode,
+            mode=cast(Literal["online", "offline"], self._mode),
             resume="allow",
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=30),

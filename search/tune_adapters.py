@@ -33,7 +33,8 @@ class StudySearcher(Searcher):
         self._max_concurrent = max_concurrent
         self._live: dict[str, int] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
+        """The next configuration, None while nothing may start, or Tune's word for: that was all."""
         assert self._study is not None
         if len(self._live) >= self._max_concurrent:
             return None
@@ -70,7 +71,7 @@ class StudyScheduler(FIFOScheduler):
     """Passes every result to the study and stops the trial when the study says so."""
 
     def __init__(self, study: Study, stopper: "SittingStopper") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's
         self._study: Study | None = study
         self._stopper = stopper
 

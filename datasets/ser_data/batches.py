@@ -74,7 +74,7 @@ class Batches:
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self._indices = np.asarray(indices, dtype=np.int64)
         self._batch_size = batch_size
-        self._columns = None if columns is None else torch.from_numpy(np.asarray(columns, dtype=np.int64))
+        self._columns = None if columns is None else np.asarray(columns, dtype=np.int64)
         self._mean = torch.from_numpy(scaler.mean)
         self._inverse_std = torch.from_numpy(scaler.inverse_std)
         self._spec_augment = spec_augment
@@ -129,10 +129,10 @@ class Batches:
             self._sources[source].frames[start : start + length]
             for source, start, length in zip(sources.tolist(), starts.tolist(), lengths.tolist(), strict=True)
         ]
-        flat = torch.from_numpy(np.concatenate(slices))
+        halves = np.concatenate(slices)
         if self._columns is not None:
-            flat = flat.index_select(1, self._columns)
-        flat = flat.float().sub_(self._mean).mul_(self._inverse_std)
+            halves = halves[:, self._columns]
+        flat = torch.from_numpy(halves).float().sub_(self._mean).mul_(self._inverse_std)
         if len(flat) == len(rows):  # one frame a clip: nothing to pad
             inputs = flat[:, None]
         else:

@@ -1,4 +1,4 @@
-"""Masks stay within their clips and follow their generator; views are what their settings say and nothing else draws."""
+"""Masks stay within their clips and follow their generator; views are what their settings and seed say."""
 
 import random
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from ser_data.augment import Views, ViewSettings
 from ser_data.corpus import Corpus, open_corpus
@@ -225,6 +226,16 @@ def test_a_computation_that_fails_leaves_nothing(
     with pytest.raises(RuntimeError, match="no such transform"):
         FeatureCache(tmp_path, ROOMY).get(corpus, SETTINGS, jobs=2)
     assert [file.suffix for file in tmp_path.iterdir() if file.suffix != ".lock"] == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "killed.partial").write_bytes(b"half")
+    (tmp_path / "living.partial").write_bytes(b"half")
+    with FileLock(tmp_path / "living.lock"):
+        FeatureCache(tmp_path, ROOMY).get(corpus, SETTINGS)
+    assert [file.name for file in tmp_path.glob("*.partial")] == ["living.partial"]
 
 
 _ASK = """

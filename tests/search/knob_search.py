@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from rich.console import Console
+
 import search.families
 import search.space
 import search.spaces
-from rich.console import Console
 from search.arguments import parse_arguments
 from search.cluster import Cluster
 from search.families import Family

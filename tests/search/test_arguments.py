@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from search.arguments import SAMPLER_NAMES, SCHEDULER_NAMES, Arguments, parse_arguments
 from search.proposals import SAMPLERS
 from search.rungs import RULES

@@ -88,7 +88,7 @@ def test_the_interval_lies_around_the_score_and_holds_only_what_speakers_allow(t
     low, high = row["val_uar_low"], row["val_uar_high"]
     assert low < row["val_uar"] < high
     # the worst draw takes one of the weaker speakers three times, the best the one who was always right
-    assert 0.75 <= low and high <= 1.0
+    assert low >= 0.75 and high <= 1.0
 
 
 def test_scores_of_the_board_are_what_scikit_learn_computes_from_the_same_hits() -> None:

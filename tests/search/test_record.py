@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from search.record import Record, read_events
 
+from search.record import Record, read_events
 from ser_data.errors import UserError
 
 EVENTS = [{"kind": "suggested", "number": 0, "params": {"x": 0.25}}, {"kind": "epoch", "number": 0, "ä": "ö"}]

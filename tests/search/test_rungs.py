@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.rungs import RULES, Asha, Hyperband, MedianStopping, make_rule, rung_epochs
 
+from search.rungs import RULES, Asha, Hyperband, MedianStopping, RungGroups, make_rule, rung_epochs
 from ser_data.errors import UserError
 
 
@@ -58,6 +58,15 @@ def test_median_stopping_cuts_a_trial_below_the_median_of_its_peers() -> None:
             assert rule.report(number, epoch, score) is None
     assert rule.report(3, 1, 0.1) is None
     assert rule.report(3, 2, 0.1) == "epoch 2: 0.100 < median 0.600"
+
+
+def test_a_slow_learner_is_not_compared_with_a_fast_one_of_another_group() -> None:
+    groups = RungGroups(lambda: Asha(grace=1, reduction_factor=2, max_epochs=9), lambda config: str(config["network"]))
+    fast, slow = {"network": "statistics_mlp"}, {"network": "cnn"}
+    for number in range(4):
+        groups.report(fast, number, 1, 0.55)
+    assert groups.report(slow, 4, 1, 0.36) is None
+    assert groups.report(slow, 5, 1, 0.30) == "rung 1: 0.300 < 0.360"
 
 
 def test_hyperband_deals_trials_to_brackets_with_longer_graces() -> None:

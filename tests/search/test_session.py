@@ -1,6 +1,7 @@
 """Whole searches on Ray."""
 import time
 
+
 def test_plain(knob_search, tmp_path):
     t=time.time()
     s = knob_search(tmp_path/"run", "--space", "plain")

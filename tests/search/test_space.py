@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from search.families import FAMILIES
 from search.proposals import Proposer
 from search.space import Parameters, Space, Value, _Corner, known_spaces, load_space, space_summary

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from ser_data.corpus import Corpus
@@ -145,6 +145,7 @@ class FeatureCache:
                 f"Give --cache-gb {needed / 1e9 + 0.1:.1f} or more."
             )
         with FileLock(self.folder / f"removal{_LOCK}"):
+            self._remove_abandoned(but=path.with_suffix(_PARTIAL))
             sizes: dict[Path, int] = {}
             for file in self.folder.glob(f"*{SUFFIX}"):
                 with suppress(FileNotFoundError):  # removed by hand in this moment
@@ -155,6 +156,14 @@ class FeatureCache:
                     break
                 if file != path and remove_unless_in_use(file):
                     excess -= sizes[file]
+
+    def _remove_abandoned(self, *, but: Path) -> None:
+        """Remove what killed processes left half-written; a living one holds the lock of what it writes."""
+        for abandoned in self.folder.glob(f"*{_PARTIAL}"):
+            if abandoned == but:
+                continue
+            with suppress(Timeout, OSError), FileLock(abandoned.with_suffix(_LOCK), timeout=0):
+                abandoned.unlink()
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

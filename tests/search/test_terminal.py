@@ -1,0 +1,101 @@
+"""What a person sees: a board that fits, and a line for each finished trial where output is piped."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from search.leaderboard import leaderboard
+from search.terminal import LiveView, board_table, settings
+from tests.search.boards import FAIR, GOOD, POOR, config_json, epoch, trial
+
+LONG = {
+    "network": "crnn_attention", "learning_rate": 0.00123456, "weight_decay": 1e-05, "recurrent_units": 128,
+    "class_weights": True, "spec_augment": False,
+}  # fmt: skip
+
+
+def test_settings_are_one_short_line() -> None:
+    assert settings(LONG) == (
+        "network=crnn_attention learning_rate=0.00123 weight_decay=1e-05 recurrent_units=128 class_weights=True "
+        "spec_augment=False"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120, 140])
+def test_the_board_loses_no_column_and_no_number(width: int) -> None:
+    trials = [
+        trial(0, [epoch(1, GOOD)], "completed", **LONG),
+        trial(1, [epoch(1, POOR)], "stopped", **{**LONG, "network": "statistics_mlp", "learning_rate": 0.0025}),
+        trial(2, [], "failed", **{**LONG, "weight_decay": 0.5}),
+        trial(12, [epoch(1, FAIR)], None, network="cnn", learning_rate=0.5),
+    ]
+    console = Console(file=io.StringIO(), width=width)
+    console.print(board_table(leaderboard(trials, config_json())))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, see above
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for found in ("t0000", "t0001", "t0002", "t0012", "completed", "stopped", "failed", "running", "0.833", "0.333",
+                  "0.823", "0.323"):  # fmt: skip
+        assert found in text
+    for head in ("rank", "trial", "status", "val UAR", "95 % over", "speakers", "accuracy", "epochs", "settings"):
+        assert head in text
+    rows = [line.split()[:4] for line in text.splitlines() if "t00" in line]
+    assert rows == [
+        ["1", "t0000", "completed", "0.833"], ["2", "t0012", "running", "0.500"], ["3", "t0001", "stopped", "0.333"],
+        ["4", "t0002", "failed", "–"],
+    ]  # fmt: skip
+
+
+def test_a_score_without_an_interval_shows_none() -> None:
+    config = config_json(val_totals=[[6, 6]], actors={"train": 4, "validation": 1, "test": 0})
+    console = Console(file=io.StringIO(), width=80)
+    console.print(board_table(leaderboard([trial(0, [epoch(1, [[3, 3]])], x=0.1)], config)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, see above
+    assert "0.500" in text and "nan" not in text
+
+
+def test_the_board_shows_the_head_of_many_rows() -> None:
+    board = leaderboard([trial(number, [epoch(1, FAIR)], x=number) for number in range(30)], config_json())
+    assert board_table(board).row_count == 10
+
+
+def test_piped_output_gets_a_line_per_finished_trial_and_no_other() -> None:
+    text = io.StringIO()
+    trials = {
+        0: trial(0, [epoch(1, FAIR), epoch(2, GOOD)]),
+        1: trial(1, [epoch(1, POOR)], "stopped", reason="rung 1: 0.333 < 0.500"),
+        2: trial(2, [], "failed", reason="ValueError: [too] wide"),
+    }
+    with LiveView(Console(file=text, width=80), num_trials=4, max_epochs=2, known=trials) as view:
+        view.say("a line")
+        for number, kind in ((0, "suggested"), (0, "epoch"), (0, "done"), (1, "epoch"), (1, "stopped"), (2, "failed")):
+            view.on_event(trials[number], {"kind": kind, "number": number})
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "a line"
+    assert [line.partition("] ")[2] for line in lines[1:]] == [
+        "t0000 completed: 0.833 after 2 epochs",
+        "t0001 stopped: 0.333 after 1 epochs (rung 1: 0.333 < 0.500)",
+        "t0002 failed: no epoch (ValueError: [too] wide)",
+    ]
+
+
+def test_a_terminal_shows_leaders_running_trials_and_a_bar_and_cleans_up() -> None:
+    text = io.StringIO()
+    console = Console(file=text, width=100, force_terminal=True, _environ={"TERM": "xterm"})
+    trials = {
+        number: trial(number, [epoch(1, FAIR), epoch(2, GOOD)], network="cnn", x=0.5 + number) for number in range(7)
+    }
+    trials[7] = trial(7, [epoch(1, POOR)], None, network="crnn", x=0.25)
+    view = LiveView(console, num_trials=9, max_epochs=2, known=trials)
+    with view:
+        trials[8] = trial(8, [], None, network="mlp")
+        view.on_event(trials[8], {"kind": "suggested", "number": 8})
+        plain = Console(width=100, record=True, file=io.StringIO())
+        plain.print(view._render())
+    shown = plain.export_text()
+    assert [f"t000{number}" in shown for number in range(9)] == [True] * 5 + [False] * 2 + [True] * 2
+    assert "1/2" in shown and "0/2" in shown  # epochs of the running ones
+    assert "network=crnn x=0.25" in shown
+    assert "7/9 trials" in shown
+    assert text.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in text.getvalue()  # the cursor is back

@@ -89,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--split", metavar="NAME", help="which speakers train, validate and test (default: the corpus's, tfds)")
     add("--emotions", type=_emotions, metavar="LIST", help="'all' or a subset such as happy,sad (default: all)")
-    add("--trials", type=_count, metavar="N", help="configurations in all (default: the space's)")
+    add(
+        "--trials",
+        type=_count,
+        metavar="N",
+        help="configurations in all (default: the space's, or what --time-budget allows)",
+    )
     add("--time-budget", type=_seconds, metavar="90m", help="wall time, s, m or h; running trials keep their score")
     add(
         "--sampler",

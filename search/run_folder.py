@@ -18,6 +18,7 @@ from search.space import Space
 from ser_data.errors import UserError
 
 FORMAT_VERSION = 1
+UNBOUNDED = 1_000_000  # trials, where a time budget alone ends the search
 CONFIG_FILE = "config.json"
 RECORD_FILE = "events.jsonl"
 JOURNAL_FILE = "study.journal"
@@ -62,7 +63,7 @@ def create(folder: Path, arguments: Arguments, space: Space, source: str, comman
         "source": source,
         "plan": {
             "family": space.family,
-            "num_trials": arguments.trials or space.trials,
+            "num_trials": _num_trials(arguments, space),
             "max_epochs": space.max_epochs,
             "grace": arguments.grace or space.grace,
         },
@@ -78,6 +79,13 @@ def create(folder: Path, arguments: Arguments, space: Space, source: str, comman
             f"--out {folder} cannot be written ({error.strerror}). Choose a folder you may write to."
         ) from error
     return config
+
+
+def _num_trials(arguments: Arguments, space: Space) -> int:
+    """``--trials``; without it as many as the space says, or as the time allows where only that was given."""
+    if arguments.trials is not None:
+        return arguments.trials
+    return space.trials if arguments.time_budget is None else UNBOUNDED
 
 
 def save(folder: Path, config: Mapping[str, Any]) -> None:

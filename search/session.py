@@ -135,8 +135,9 @@ def _is_finished(search: _Search) -> bool:
 
 def _say_finished(search: _Search, console: Console) -> int:
     board = search.folder / "leaderboard.md"
+    num_trials = len(trials_of(read_events(search.folder / run_folder.RECORD_FILE)))
     console.print(
-        f"{search.folder} is finished ({search.num_trials} trials): see {board}. A larger --trials or --time-budget "
+        f"{search.folder} is finished ({num_trials} trials): see {board}. A larger --trials or --time-budget "
         "makes it go on.",
         soft_wrap=True,
     )
@@ -193,7 +194,8 @@ def _sit(search: _Search, data: TaskData, record: Record, console: Console) -> s
         )
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         trial_plan = _trial_plan(search, data, threads=resources.cpus, device="cuda" if resources.gpus else "cpu")
-        view = LiveView(console, num_trials=search.num_trials, max_epochs=plan["max_epochs"], known=study.trials)
+        shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
+        view = LiveView(console, num_trials=shown_trials, max_epochs=plan["max_epochs"], known=study.trials)
         if line:
             view.say(line)
         tracker = stack.enter_context(

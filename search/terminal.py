@@ -24,12 +24,14 @@ _STATUS_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "ru
 class LiveView:
     """Shows the study's trials as events come in. Use as a context manager; add :meth:`on_event` as a listener."""
 
-    def __init__(self, console: Console, *, num_trials: int, max_epochs: int, known: Mapping[int, StudyTrial]) -> None:
+    def __init__(
+        self, console: Console, *, num_trials: int | None, max_epochs: int, known: Mapping[int, StudyTrial]
+    ) -> None:
         """Show *known* trials of earlier sittings and those to come.
 
         Args:
             console: where to
-            num_trials: of the whole search
+            num_trials: of the whole search, None if time alone ends it
             max_epochs: a trial's full length
             known: the study's own mapping, which grows while it runs
         """

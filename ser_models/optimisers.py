@@ -1,5 +1,6 @@
 """Optimisers by name, parameter groups, and the learning rate at every step."""
 
+import inspect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,32 @@ class ParameterGroup:
     parameters: Sequence[nn.Parameter]
     learning_rate: float
     weight_decay: float
+
+
+def _leave_the_compiler_unloaded() -> None:
+    """Mark the methods of torch's optimisers as already kept from the compiler.
+
+    torch.optim keeps these methods out of ``torch.compile``, and imports the compiler (torch._dynamo, with triton and
+    sympy) at their first call just to say so: 1.7 s and 100 MB for every worker. Nothing here compiles an optimiser,
+    so they may stand as they are. The mark is the one that ``torch/_compile.py`` looks for; where another version of
+    torch looks for another, the compiler is loaded and all else is the same.
+    """
+    for method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        marked = getattr(getattr(torch.optim.Optimizer, method), "__wrapped__", None)
+        if marked is not None:
+            setattr(marked, "__dynamo_disable", marked)  # mypy knows no such attribute
+
+
+_leave_the_compiler_unloaded()
+
+
+def take_step(optimiser: torch.optim.Optimizer) -> None:
+    """One step, as ``optimiser.step()`` does it, less the import of the compiler that its wrapper makes.
+
+    Hooks on the step and the profiler's label are left out with the wrapper; nothing here uses them.
+    """
+    with torch.no_grad():
+        inspect.unwrap(type(optimiser).step)(optimiser)
 
 
 def build_optimiser(name: str, groups: Iterable[ParameterGroup]) -> torch.optim.Optimizer:

@@ -23,6 +23,7 @@ from ser_models.optimisers import (
     build_optimiser,
     learning_rate_factor,
     set_learning_rates,
+    take_step,
 )
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ class Trainer:
                 self._optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(trained, settings.clip_norm)
-                self._optimiser.step()
+                take_step(self._optimiser)
                 loss_sum += loss.detach() * len(batch.labels)
                 num_clips += len(batch.labels)
                 step += 1

@@ -15,7 +15,7 @@ import pandas as pd
 from crema_d.crowd import agreement, confusion, has_votes
 from ser_data.command import run_command
 from ser_data.corpus import Corpus, open_corpus
-from ser_data.overview import Overview, look_at
+from ser_data.overview import Overview, look_at, shown
 
 if TYPE_CHECKING:
     from ser_data.overview_page import Example, Section
@@ -92,13 +92,13 @@ def examples(corpus: Corpus) -> list["Example"]:
 
 def example_indices(clips: pd.DataFrame, emotions: Sequence[str]) -> list[int]:
     """Row numbers of one clip per emotion, from the speaker and sentence (or else the speaker) with most emotions."""
-    keys = clips["actor"] + " " + clips["sentence"]
-    group = clips.groupby(keys)["emotion"].nunique().sort_index().idxmax()
-    speaker = str(group).split(" ")[0]
+    variety = clips.groupby(["actor", "sentence"])["emotion"].nunique()
+    speaker, sentence = variety.index[int(variety.to_numpy().argmax())]
+    by_speaker = (clips["actor"] == speaker).to_numpy()
     indices = []
     for emotion in emotions:
         of_emotion = (clips["emotion"] == emotion).to_numpy()
-        for preferred in ((keys == group).to_numpy(), (clips["actor"] == speaker).to_numpy(), np.True_):
+        for preferred in (by_speaker & (clips["sentence"] == sentence).to_numpy(), by_speaker, np.True_):
             rows = np.flatnonzero(of_emotion & preferred)
             if len(rows):
                 indices.append(int(rows[0]))
@@ -134,8 +134,6 @@ def _print_table(title: str, table: pd.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ser_data.overview_page import shown
-
     drawn = Table(title=title, title_justify="left")
     for name in table.columns:
         drawn.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(table[name]) else "left")
@@ -155,7 +153,7 @@ def main(arguments: list[str]) -> int:
         prog="python -m crema_d.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder that crema_d.prepare made")
-    parser.add_argument("--html", type=Path, metavar="PAGE", help="also write one self-contained page, about 8 MB")
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="also write one self-contained page, about 6 MB")
     options = parser.parse_args(arguments)
     inspect(options.data, page=options.html)
     return 0

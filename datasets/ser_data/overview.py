@@ -142,6 +142,20 @@ def look_at(corpus: Corpus, *, seed: int = 0) -> Overview:
     return Overview(corpus, clip_levels(corpus.waveforms), spectra)
 
 
+def shown(column: str, value: object) -> str:
+    """A number as people read it, in the terminal and on the page.
+
+    >>> shown("share", 0.1234), shown("minutes", 12.345), shown("clips", 5881), shown("age", None)
+    ('12.3 %', '12.35', '5,881', '')
+    """
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, float):
+        percent = column in ("share", "clips cut", "speech lost", "voice", "face", "multimodal")
+        return f"{100 * value:.1f} %" if percent else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+
+
 def age_band(age: object) -> str:
     """The ten years that *age* lies in; ``unknown`` for a missing one.
 

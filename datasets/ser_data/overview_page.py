@@ -14,11 +14,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import soundfile
 from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs
 
 from ser_data import overview_figures as figures
 from ser_data.errors import UserError
 from ser_data.left_out import reasons
-from ser_data.overview import Overview
+from ser_data.overview import Overview, shown
 from ser_data.waveforms import SAMPLE_RATE
 
 _STYLE = """
@@ -71,8 +72,6 @@ def write_page(overview: Overview, path: Path, *, examples: Sequence[Example], m
     Raises:
         UserError: if the file cannot be written
     """
-    from plotly.offline import get_plotlyjs  # 4 MB of script that only a page needs
-
     sections = [*_sections(overview), *more, _examples(overview, examples)]
     title = f"{overview.corpus.name}: a look at the corpus"
     links = " ".join(f'<a href="#{_anchor(section.title)}">{html.escape(section.title)}</a>' for section in sections)
@@ -121,20 +120,6 @@ def table_block(table: pd.DataFrame) -> str:
         for row in table.itertuples(index=False)
     )
     return f'<div class="wide scroll"><table><tr>{head}</tr>{rows}</table></div>'
-
-
-def shown(column: str, value: object) -> str:
-    """A number as people read it, in the terminal and on the page.
-
-    >>> shown("share", 0.1234), shown("minutes", 12.345), shown("clips", 5881), shown("age", None)
-    ('12.3 %', '12.35', '5,881', '')
-    """
-    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if isinstance(value, float):
-        percent = column in ("share", "clips cut", "speech lost", "voice", "face", "multimodal")
-        return f"{100 * value:.1f} %" if percent else f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
 
 
 def _lead(overview: Overview) -> str:

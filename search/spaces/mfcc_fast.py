@@ -2,7 +2,7 @@
 
 ``python search/run.py --space mfcc_fast --data $CREMA_D_ROOT``
 
-Three kinds of network on 40 MFCC (statistics of them with Δ and ΔΔ), 20 epochs, rungs at 3 and 9. What it reached and
+Three kinds of network on 40 MFCC (statistics of them with Δ and ΔΔ), 15 epochs, rungs at 3 and 9. What it reached and
 what early stopping saved: docs/experiments.md.
 
 Ranges: learning rate a decade around AdamW's 1e-3 (Loshchilov & Hutter 2019, arXiv 1711.05101); dropout up to .5
@@ -14,7 +14,7 @@ from search.space import Parameters, Value
 
 FAMILY = "mfcc"
 TRIALS = 16
-MAX_EPOCHS = 20
+MAX_EPOCHS = 15
 GRACE = 3  # rungs at 3 and 9
 
 _FIXED: dict[str, Value] = {

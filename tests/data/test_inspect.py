@@ -81,7 +81,8 @@ def test_examples_are_one_speaker_and_sentence_with_every_emotion(overview: Over
 
 def test_examples_come_from_others_where_a_speaker_lacks_an_emotion() -> None:
     clips = pd.DataFrame(
-        [("1", "", "sad"), ("1", "", "happy"), ("2", "", "fear")], columns=["actor", "sentence", "emotion"]
+        [("speaker 1", "", "sad"), ("speaker 1", "", "happy"), ("speaker 2", "", "fear")],
+        columns=["actor", "sentence", "emotion"],
     )
     assert example_indices(clips, ("fear", "happy", "sad", "anger")) == [2, 1, 0]
 

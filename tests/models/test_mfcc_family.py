@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ser_data.errors import UserError
 from ser_data.features.cache import FeatureCache
@@ -18,7 +19,7 @@ from ser_models.mfcc.family import build, prepare_features, read_plan
 from ser_models.mfcc.networks import NETWORKS
 from ser_models.task import Task
 from ser_models.task_clips import open_task
-from ser_models.training import DivergedError
+from ser_models.training import DivergedError, Trainer
 
 Configuration = Callable[..., dict[str, Any]]
 
@@ -169,6 +170,25 @@ def test_the_same_seed_gives_the_same_trial_and_another_seed_another(
     )
     assert (first.train_loss, first.val_loss) == (second.train_loss, second.val_loss)
     assert (first.train_loss, first.val_loss) != (other.train_loss, other.val_loss)
+
+
+@pytest.mark.parametrize("network", ["statistics_mlp", "crnn_attention"])
+def test_a_resumed_trial_with_masks_and_dropout_gives_the_numbers_of_an_uninterrupted_one(
+    network: str, configuration: Configuration, task: Task, tmp_path: Path
+) -> None:
+    def built() -> Trainer:
+        return build(configuration(network), task, seed=5, max_epochs=4).trainer
+
+    straight, first, second = built(), built(), built()
+    expected = [(result.train_loss, result.val_loss, result.val_hits) for result in straight.run()]
+    steps = first.run()
+    next(steps), next(steps)
+    torch.save(first.state(), tmp_path / "state.pt")
+    second.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    list(second.run())
+    assert [(result.train_loss, result.val_loss, result.val_hits) for result in second.history] == expected
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
 
 
 def test_a_second_trial_of_a_warm_worker_opens_nothing_again(

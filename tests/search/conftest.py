@@ -22,23 +22,34 @@ def cluster() -> Iterator[Cluster]:
             yield cluster
 
 
+def _sitting(cluster: Cluster, corpus: Path, folder: Path, options: tuple[str, ...]) -> Sitting:
+    if "--resume" in options:
+        place = options.index("--resume") + 1
+        options = (*options[:place], str(folder), *options[place:])
+    else:
+        start = ("--out", str(folder), "--data", str(corpus), "--split", "speaker_kfold:4:1")
+        options = (*start, "--cache-dir", str(folder.parent / f"{folder.name}-cache"), *options)
+    return sit(cluster, folder, ["--wandb", "disabled", *options])
+
+
 @pytest.fixture(scope="session")
-def knob_search(cluster: Cluster, prepared_tone_corpus: Path) -> Search:
-    """``knob_search(folder, *options)``: a sitting over the knob family on generated tones.
+def real_search(cluster: Cluster, prepared_tone_corpus: Path) -> Search:
+    """``real_search(folder, *options)``: a sitting over one of the project's spaces on generated tones.
 
     It begins a new search in *folder*, unless ``--resume`` is among the options; then *folder* is added to it.
     """
+    return lambda folder, *options: _sitting(cluster, prepared_tone_corpus, folder, options)
+
+
+@pytest.fixture(scope="session")
+def knob_search(cluster: Cluster, prepared_tone_corpus: Path) -> Search:
+    """The same over the knob family, without early stopping, and with the sampler that learns from nothing."""
 
     def run(folder: Path, *options: str) -> Sitting:
-        if "--resume" in options:
-            place = options.index("--resume") + 1
-            options = (*options[:place], str(folder), *options[place:])
-        else:
-            start = ("--out", str(folder), "--data", str(prepared_tone_corpus), "--split", "speaker_kfold:4:1")
-            cache = ("--cache-dir", str(folder.parent / f"{folder.name}-cache"))
-            options = (*start, *cache, "--sampler", "random", "--scheduler", "none", *options)
+        if "--resume" not in options:
+            options = ("--sampler", "random", "--scheduler", "none", *options)
         with knob_spaces():
-            return sit(cluster, folder, ["--wandb", "disabled", *options])
+            return _sitting(cluster, prepared_tone_corpus, folder, options)
 
     return run
 

@@ -17,7 +17,7 @@ from ser_models.training import EpochResult
 FAULTS = {
     "none": "",
     "raises": "raises in its second epoch",
-    "never_builds": "raises when it is built",
+    "never_builds": "raises when it is built, on a few clips for a trial too",
     "nan": "reports a score that is no number in its second epoch",
     "no_score": "reports no val_uar at all",
     "worker_dies_once": "its process is killed at the start of its second epoch, the first time",

@@ -38,8 +38,8 @@ def test_bad_input_is_refused_with_what_is_accepted(argv: list[str], message: st
 
 def test_options_arrive_as_typed() -> None:
     arguments = parse_arguments(
-        ["--space", "mfcc_fast", "--time-budget", "1.5h", "--emotions", "happy,sad", "--fix", "network=cnn", "--fix", "blocks=2",
-         "--cpus-per-trial", "auto", "--gpus-per-trial", "0.5", "--out", "x"]
+        ["--space", "mfcc_fast", "--time-budget", "1.5h", "--emotions", "happy,sad", "--fix", "network=cnn",
+         "--fix", "blocks=2", "--cpus-per-trial", "auto", "--gpus-per-trial", "0.5", "--out", "x"]
     )  # fmt: skip
     assert arguments == Arguments(
         space="mfcc_fast", time_budget=5400.0, emotions=("happy", "sad"), fix={"network": "cnn", "blocks": "2"},

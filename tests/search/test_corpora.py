@@ -51,12 +51,16 @@ def test_data_is_found_in_the_order_that_help_tells(tmp_path: Path, monkeypatch:
 def test_no_data_anywhere_names_three_ways_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CREMA_D_ROOT", str(tmp_path / "gone"))
-    with pytest.raises(UserError, match=r"no corpus was found.*Three ways.*crema_d\.download.*--data FOLDER.*--data sample"):
+    with pytest.raises(
+        UserError, match=r"no corpus was found.*Three ways.*crema_d\.download.*--data FOLDER.*--data sample"
+    ):
         find_source(None)
 
 
 def test_data_that_is_not_there_is_named_with_what_is_accepted(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--data .*gone: there is no such folder or file.*'sample' for generated speech"):
+    with pytest.raises(
+        UserError, match=r"--data .*gone: there is no such folder or file.*'sample' for generated speech"
+    ):
         find_source(str(tmp_path / "gone"))
 
 
@@ -92,12 +96,16 @@ def test_emotions_keep_the_order_of_the_corpus(corpus: Corpus) -> None:
 
 
 def test_an_unknown_emotion_is_refused_with_those_that_the_corpus_has(corpus: Corpus) -> None:
-    with pytest.raises(UserError, match=r"emotion 'joy' is not in the corpus .*anger, disgust, fear, happy, neutral, sad"):
+    with pytest.raises(
+        UserError, match=r"emotion 'joy' is not in the corpus .*anger, disgust, fear, happy, neutral, sad"
+    ):
         task_data(corpus, "tfds", ("joy", "sad"), seed=0)
 
 
 def test_an_unknown_split_is_refused_with_the_known_ones(corpus: Corpus) -> None:
-    with pytest.raises(UserError, match=r"--split 'tdfs' is not known. Known splits: .*tfds.*speaker_kfold:K:i, random"):
+    with pytest.raises(
+        UserError, match=r"--split 'tdfs' is not known. Known splits: .*tfds.*speaker_kfold:K:i, random"
+    ):
         task_data(corpus, "tdfs", None, seed=0)
 
 
@@ -172,9 +180,7 @@ def test_wrong_names_are_refused_before_a_raw_folder_is_prepared(
             check_names(source, split, emotions)
 
 
-def test_names_are_checked_against_what_the_corpus_is(
-    prepared_tone_corpus: Path, table: Table, tmp_path: Path
-) -> None:
+def test_names_are_checked_against_what_the_corpus_is(prepared_tone_corpus: Path, table: Table, tmp_path: Path) -> None:
     check_names(str(prepared_tone_corpus), "emo_superb:1", ("happy", "sad"))
     path = table([("ann", "calm"), ("bob", "cross")])
     check_names(str(path), "table", ("calm", "cross"))  # a table's emotions are its own

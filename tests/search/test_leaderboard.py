@@ -115,9 +115,7 @@ def test_each_row_says_where_it_comes_from(trials: list[StudyTrial]) -> None:
     assert row["manifest_hash"] == "fedcba987654"
 
 
-def test_whole_numbers_stay_whole_where_other_rows_lack_the_parameter(
-    trials: list[StudyTrial], tmp_path: Path
-) -> None:
+def test_whole_numbers_stay_whole_where_other_rows_lack_the_parameter(trials: list[StudyTrial], tmp_path: Path) -> None:
     write_leaderboard(tmp_path, leaderboard(trials, config_json()), config_json(), ending=None)
     text = pd.read_csv(tmp_path / "leaderboard.csv", dtype=str, keep_default_na=False).set_index("trial_id")
     assert list(text["config.units"]) == ["", "128", "", "", ""]
@@ -146,10 +144,10 @@ def test_a_reader_never_sees_half_a_board(
         write_text(self, text[: len(text) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", cut_off)
-    with pytest.raises(OSError, match="No space left"):
-        write_leaderboard(tmp_path, board.head(1), config_json(), ending="trials")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", cut_off)
+        with pytest.raises(OSError, match="No space left"):
+            write_leaderboard(tmp_path, board.head(1), config_json(), ending="trials")
     assert {name: (tmp_path / name).read_text() for name in before} == before
 
 
@@ -166,7 +164,9 @@ def test_a_rewritten_board_is_a_new_file_and_not_an_old_one_opened_again(
 def test_the_markdown_says_what_its_scores_are(trials: list[StudyTrial], tmp_path: Path) -> None:
     write_leaderboard(tmp_path, leaderboard(trials, config_json()), config_json(), ending=None)
     text = (tmp_path / "leaderboard.md").read_text()
-    assert "Validation, best of 3, optimistic: the same 3 actors chose epoch and trial; no row was judged on test." in text
+    assert (
+        "Validation, best of 3, optimistic: the same 3 actors chose epoch and trial; no row was judged on test." in text
+    )
     assert "Intervals: 95 %, bootstrap over the 3 validation speakers." in text
     assert "5 trials: 1 completed, 1 stopped, 1 failed, 2 running. The search is not finished." in text
     assert "Seed 3, commit 0123456789ab, manifest fedcba987654, python 3.11.0, ray 2.60.0." in text

@@ -1,5 +1,6 @@
 """The record survives a kill at any byte, and says so when it was changed."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,37 @@ def test_a_full_disk_leaves_no_half_written_line(tmp_path: Path, monkeypatch: py
 def test_a_value_that_is_no_number_is_never_written(tmp_path: Path) -> None:
     with Record(tmp_path / "events.jsonl") as record, pytest.raises(ValueError, match="not JSON compliant"):
         record.append({"kind": "epoch", "score": float("nan")})
+
+
+def test_a_disk_that_takes_half_a_line_leaves_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Record(path) as record:
+        before = path.read_bytes()
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, unlimited[1]))  # of any file of this process
+        try:
+            with pytest.raises(UserError, match=r"cannot be written \(File too large\).*free some disk space"):
+                record.append({"kind": "epoch", "text": "longer than the room that is left"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert path.read_bytes() == before
+        record.append({"kind": "later"})
+    assert [event["kind"] for event in read_events(path)] == ["format", "later"]
+
+
+def test_a_full_disk_after_a_torn_tail_adds_nothing_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+    _write(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"0123 {torn")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Record(path) as record, monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            record.append({"kind": "epoch"})
+    assert path.read_bytes() == whole

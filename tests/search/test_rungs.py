@@ -83,9 +83,7 @@ def test_hyperband_deals_trials_to_brackets_with_longer_graces() -> None:
 def test_replaying_the_reports_gives_the_same_verdicts(seed: int, name: str) -> None:
     random = np.random.default_rng(seed)
     reports = [
-        (number, epoch, float(random.random()))
-        for epoch in range(1, 10)
-        for number in random.permutation(8).tolist()
+        (number, epoch, float(random.random())) for epoch in range(1, 10) for number in random.permutation(8).tolist()
     ]
     first, again = (make_rule(name, grace=1, reduction_factor=3, max_epochs=9) for _ in range(2))
     verdicts = [first.report(*report) for report in reports]

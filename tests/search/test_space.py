@@ -33,7 +33,9 @@ def test_corners_visit_every_combination_of_choices_that_change_what_is_asked() 
 
 
 def test_an_unknown_space_lists_the_known_ones_and_says_how_to_add_one() -> None:
-    with pytest.raises(UserError, match=r"'mfcc_fsat' is not known. Known spaces: .*mfcc_fast.*search/spaces/mfcc_fsat"):
+    with pytest.raises(
+        UserError, match=r"'mfcc_fsat' is not known. Known spaces: .*mfcc_fast.*search/spaces/mfcc_fsat"
+    ):
         load_space("mfcc_fsat")
 
 
@@ -57,7 +59,11 @@ def test_a_pinned_parameter_is_fixed_in_every_configuration_and_hidden_from_the_
     proposer = Proposer(space, sampler="random", seed=0, study_name="t")
     for _ in range(8):
         proposal = proposer.ask()
-        assert (proposal.config["network"], proposal.config["spec_augment"], proposal.config["blocks"]) == ("cnn", False, 3)
+        assert (proposal.config["network"], proposal.config["spec_augment"], proposal.config["blocks"]) == (
+            "cnn",
+            False,
+            3,
+        )
         assert not {"network", "spec_augment", "blocks"} & set(proposal.params)
 
 

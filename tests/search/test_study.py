@@ -27,7 +27,14 @@ def _suggest(trial: Parameters) -> dict[str, Value]:
 
 
 SPACE = Space(
-    "toy", "", "toy", 12, MAX_EPOCHS, 1, ({"kind": "flat", "x": 0.9}, {"kind": "steep", "x": 0.5, "slope": 0.5}), _suggest
+    "toy",
+    "",
+    "toy",
+    12,
+    MAX_EPOCHS,
+    1,
+    ({"kind": "flat", "x": 0.9}, {"kind": "steep", "x": 0.5, "slope": 0.5}),
+    _suggest,
 )
 
 
@@ -164,7 +171,9 @@ def test_a_report_that_cannot_be_ranked_fails_its_trial_by_name(
 def _begun(tmp_path: Path) -> tuple[Study, int]:
     record = Record(tmp_path / "events.jsonl")
     rule = RungGroups(lambda: make_rule("none", grace=1, reduction_factor=3, max_epochs=MAX_EPOCHS), _group)
-    study = Study(record, Proposer(SPACE, sampler="random", seed=0, study_name="toy"), rule, num_trials=3, max_epochs=MAX_EPOCHS)
+    study = Study(
+        record, Proposer(SPACE, sampler="random", seed=0, study_name="toy"), rule, num_trials=3, max_epochs=MAX_EPOCHS
+    )
     proposal = study.next_trial()
     assert proposal is not None
     return study, proposal.number
@@ -181,7 +190,9 @@ def test_the_journal_opens_in_optuna_and_holds_what_the_record_says(tmp_path: Pa
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
     opened = optuna.load_study(study_name="toy", storage=optuna.storages.JournalStorage(backend))
     assert [trial.params for trial in opened.trials] == [trial.params for trial in study.trials.values()]
-    assert opened.best_value == max(max(trial.scores) for trial in trials_of(read_events(path)).values() if trial.outcome == "completed")
+    assert opened.best_value == max(
+        max(trial.scores) for trial in trials_of(read_events(path)).values() if trial.outcome == "completed"
+    )
 
 
 def test_wall_time_adds_up_over_sittings() -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -26,9 +26,7 @@ from ser_data.features.frames_file import (
     write_frames,
 )
 from ser_data.features.settings import FEATURE_VERSION, FeatureSettings
-
-if TYPE_CHECKING:
-    from ser_data.augment import Views
+from ser_data.views import Views
 
 _PARTIAL = ".partial"
 _LOCK = ".lock"
@@ -64,7 +62,7 @@ class FeatureCache:
         return self._get(corpus, settings, None, 0, jobs)
 
     def get_views(
-        self, corpus: Corpus, settings: FeatureSettings, views: "Views", *, jobs: int = 1
+        self, corpus: Corpus, settings: FeatureSettings, views: Views, *, jobs: int = 1
     ) -> tuple[ClipFrames, ...]:
         """Features of the augmented views of the training clips, one `ClipFrames` a view.
 
@@ -82,9 +80,7 @@ class FeatureCache:
         """
         return tuple(self._get(corpus, settings, views, number, jobs) for number in range(views.settings.count))
 
-    def _get(
-        self, corpus: Corpus, settings: FeatureSettings, views: "Views | None", view: int, jobs: int
-    ) -> ClipFrames:
+    def _get(self, corpus: Corpus, settings: FeatureSettings, views: Views | None, view: int, jobs: int) -> ClipFrames:
         suffix = "" if views is None else f"-view-{views.digest(view)}"
         name = f"{corpus.manifest_hash[:16]}-{settings.kind}-{settings.digest()}{suffix}"
         path = self.folder / (name + SUFFIX)
@@ -111,7 +107,7 @@ class FeatureCache:
         self,
         corpus: Corpus,
         settings: FeatureSettings,
-        views: "Views | None",
+        views: Views | None,
         view: int,
         path: Path,
         key: dict[str, Any],

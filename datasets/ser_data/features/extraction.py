@@ -2,7 +2,7 @@
 
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_data.augment import Views
 from ser_data.corpus import Corpus
 from ser_data.features import hybrid, mfcc, statistics
 from ser_data.features.clip_frames import ClipFrames
 from ser_data.features.settings import FeatureSettings, HybridSettings, MfccSettings
+from ser_data.views import Views, ViewSamples
 from ser_data.waveforms import Waveforms
 
 _CLIPS_A_TASK = 16  # enough that handing over a task costs nothing beside it
@@ -46,7 +46,7 @@ def compute(samples: NDArray[np.float32], settings: FeatureSettings) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """Computes the features of a clip by its index; another process may be handed it.
+    """Computes the features of clips by their indices.
 
     Attributes:
         waveforms: the corpus's
@@ -60,12 +60,13 @@ class ClipFeatures:
     views: Views | None = None
     view: int = 0
 
-    def __call__(self, index: int) -> NDArray[np.float32]:
-        """float32, shape ``(num_frames, dim)``."""
-        samples = self.waveforms.float32(index)
+    def __call__(self, indices: Sequence[int]) -> list[NDArray[np.float32]]:
+        """float32, shape ``(num_frames, dim)``, of each clip."""
         if self.views is not None:
-            samples = self.views.samples(samples, clip=index, view=self.view)
-        return compute(samples, self.settings)
+            samples = ViewSamples(self.waveforms, self.views, self.view)(indices)
+        else:
+            samples = [self.waveforms.float32(index) for index in indices]
+        return [compute(clip, self.settings) for clip in samples]
 
 
 def compute_clips(corpus: Corpus, settings: FeatureSettings, indices: Iterable[int]) -> ClipFrames:
@@ -81,48 +82,57 @@ def compute_clips(corpus: Corpus, settings: FeatureSettings, indices: Iterable[i
     """
     wanted = {int(index) for index in indices}
     empty = np.zeros((0, settings.dim), dtype=np.float32)
-    of_clip = ClipFeatures(corpus.waveforms, settings)
-    clips = (of_clip(index) if index in wanted else empty for index in range(len(corpus.waveforms)))
+    of_clips = ClipFeatures(corpus.waveforms, settings)
+    clips = (of_clips([index])[0] if index in wanted else empty for index in range(len(corpus.waveforms)))
     with one_torch_thread():
         return ClipFrames.of(clips, dim=settings.dim)
 
 
-def in_order(of_clip: ClipFeatures, indices: Sequence[int], *, jobs: int) -> Iterator[NDArray[np.float32]]:
+def in_order(of_clips: ClipFeatures, indices: Sequence[int], *, jobs: int) -> Iterator[NDArray[np.float32]]:
     """Features of each clip of *indices*, in their order, by *jobs* workers that keep a bounded lead.
 
     Workers are threads, since Fourier transforms and products release Python's lock, and a process would cost the
-    memory and the seconds of another torch. Stretch and pitch hold the lock: many views are computed by processes.
+    memory and the seconds of another torch. Stretch and pitch hold the lock: the samples of many views, nine tenths of
+    their work, come from processes, which do without torch.
     """
-    chunks = [list(indices[start : start + _CLIPS_A_TASK]) for start in range(0, len(indices), _CLIPS_A_TASK)]
+    chunks = [indices[start : start + _CLIPS_A_TASK] for start in range(0, len(indices), _CLIPS_A_TASK)]
     with one_torch_thread():
         if jobs <= 1:
             for chunk in chunks:
-                yield from _some(of_clip, chunk)
-            return
-        pool: Executor
-        if of_clip.views is not None and len(indices) >= LEAST_CLIPS_FOR_PROCESSES:
-            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_process)
+                yield from of_clips(chunk)
+        elif of_clips.views is not None and len(indices) >= LEAST_CLIPS_FOR_PROCESSES:
+            samples_of = ViewSamples(of_clips.waveforms, of_clips.views, of_clips.view)
+            # Ctrl-C is answered here and not by the processes. What they are given must not lie in this module: finding
+            # it there would load torch.
+            pool = ProcessPoolExecutor(
+                jobs,
+                mp_context=get_context("spawn"),
+                initializer=signal.signal,
+                initargs=(signal.SIGINT, signal.SIG_IGN),
+            )
+            for samples in _ahead(pool, samples_of, chunks, jobs):
+                yield compute(samples, of_clips.settings)
         else:
-            pool = ThreadPoolExecutor(jobs, thread_name_prefix="features")
-        pending: deque[Future[list[NDArray[np.float32]]]] = deque()
-        try:
-            for chunk in chunks:
-                pending.append(pool.submit(_some, of_clip, chunk))
-                if len(pending) >= jobs * _TASKS_AHEAD:
-                    yield from pending.popleft().result()
-            while pending:
+            yield from _ahead(ThreadPoolExecutor(jobs, thread_name_prefix="features"), of_clips, chunks, jobs)
+
+
+def _ahead(
+    pool: Executor,
+    make: Callable[[Sequence[int]], list[NDArray[np.float32]]],
+    chunks: Iterable[Sequence[int]],
+    jobs: int,
+) -> Iterator[NDArray[np.float32]]:
+    """What *make* gives for the chunks, one array after the other; closes the pool, at whatever end."""
+    pending: deque[Future[list[NDArray[np.float32]]]] = deque()
+    try:
+        for chunk in chunks:
+            pending.append(pool.submit(make, chunk))
+            if len(pending) >= jobs * _TASKS_AHEAD:
                 yield from pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _some(of_clip: ClipFeatures, indices: Sequence[int]) -> list[NDArray[np.float32]]:
-    return [of_clip(index) for index in indices]
-
-
-def _start_process() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is answered by the process that waits for this one
+        while pending:
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager

@@ -1,0 +1,101 @@
+"""What runs on a worker, without a worker: epochs, checkpoints, and what a failure leaves behind."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.trial import (
+    TrialPlan,
+    check_configurations,
+    checkpoint_file,
+    epochs_of_trial,
+    error_file,
+    export_trial,
+    trial_folder,
+)
+from ser_models.task import Task
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> TrialPlan:
+    task = Task("corpus", "tfds", ("happy", "sad"), 0, str(tmp_path / "cache"), 1.0, "cpu")
+    return TrialPlan(str(tmp_path / "run"), "tests.search.knob_family", task.to_dict(), 0, max_epochs=3, threads=1)
+
+
+def loaded(tmp_path: Path) -> list[str]:
+    path = tmp_path / "cache" / "loaded.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_trial_reports_every_epoch_with_its_size(plan: TrialPlan) -> None:
+    reports = list(epochs_of_trial(0, {"x": 0.25}, plan))
+    assert [report["epoch"] for report in reports] == [1, 2, 3]
+    assert {report["num_parameters"] for report in reports} == {7}
+
+
+def test_an_epoch_is_on_disk_before_it_is_reported(plan: TrialPlan, tmp_path: Path) -> None:
+    for report in epochs_of_trial(0, {"x": 0.25}, plan):
+        saved = list(epochs_of_trial(0, {"x": 0.25}, plan))[: report["epoch"]]
+        assert saved[-1] == report
+        assert loaded(tmp_path)[-1] == f"0.25 {report['epoch']}"
+        break
+
+
+def test_a_trial_that_begins_again_goes_on_from_its_checkpoint_and_reports_what_was_before(
+    plan: TrialPlan, tmp_path: Path
+) -> None:
+    first = epochs_of_trial(0, {"x": 0.25}, plan)
+    before = [next(first), next(first)]
+    first.close()
+    again = list(epochs_of_trial(0, {"x": 0.25}, plan))
+    assert again[:2] == before
+    assert again == list(epochs_of_trial(1, {"x": 0.25}, plan))  # as if it had never stopped
+    assert loaded(tmp_path) == ["0.25 2"]
+
+
+def test_a_half_written_checkpoint_is_never_taken_up(plan: TrialPlan, tmp_path: Path) -> None:
+    first = epochs_of_trial(0, {"x": 0.25}, plan)
+    next(first)
+    first.close()
+    path = checkpoint_file(tmp_path / "run", 0)
+    path.with_suffix(".tmp").write_bytes(path.read_bytes()[:10])
+    assert [report["epoch"] for report in epochs_of_trial(0, {"x": 0.25}, plan)] == [1, 2, 3]
+    assert [file.name for file in trial_folder(tmp_path / "run", 0).iterdir()] == ["checkpoint.pt"]
+
+
+def test_an_exception_leaves_its_traceback_and_is_raised(plan: TrialPlan, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a fault in the second epoch"):
+        list(epochs_of_trial(4, {"x": 0.25, "fault": "raises"}, plan))
+    text = error_file(tmp_path / "run", 4).read_text()
+    assert text.startswith("Traceback") and "x is 0.25" in text
+
+
+def test_a_new_try_removes_the_traceback_of_the_one_before(plan: TrialPlan, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a fault"):
+        list(epochs_of_trial(4, {"x": 0.25, "fault": "raises"}, plan))
+    next(epochs_of_trial(4, {"x": 0.25}, plan))
+    assert not error_file(tmp_path / "run", 4).exists()
+
+
+def test_corners_that_train_are_no_problem_and_leave_nothing(plan: TrialPlan, tmp_path: Path) -> None:
+    assert check_configurations([{"x": 0.0}, {"x": 1.0}], plan) is None
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("config", [{"x": 0.25, "fault": "never_builds"}, {"x": "wide"}])
+def test_a_corner_that_cannot_train_is_named_with_its_configuration(plan: TrialPlan, config: dict[str, Any]) -> None:
+    problem = check_configurations([{"x": 0.0}, config], plan)
+    assert problem is not None and str(config) in problem
+
+
+def test_the_bundle_says_which_epoch_it_holds_although_the_search_had_not_heard_of_it(
+    plan: TrialPlan, tmp_path: Path
+) -> None:
+    first = epochs_of_trial(0, {"x": 0.25}, plan)
+    reported = [next(first)]
+    next(first)  # saved, and cut off before it was reported
+    first.close()
+    assert [report["epoch"] for report in reported] == [1]
+    export_trial(0, {"x": 0.25}, plan, tmp_path / "best", {"trial_id": "t0000"})
+    assert (tmp_path / "best" / "provenance.txt").read_text().splitlines()[-1] == "epoch=2"

@@ -13,6 +13,11 @@ from ser_data.errors import UserError
 SAMPLER_NAMES = ("tpe", "random", "gp", "cmaes", "qmc", "grid")
 SCHEDULER_NAMES = ("asha", "hyperband", "median", "none")
 DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
+#: What decides how long and on what a search runs, not what it finds: a resume may give it anew.
+CHANGEABLE = (
+    "trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_failures", "address", "wandb",
+    "cache_dir", "cache_gb",
+)  # fmt: skip
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -53,17 +58,20 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """
     given = vars(_parser().parse_args(argv))
     if given["resume"] is not None:
-        allowed = {"resume", "trials", "time_budget", "address", "max_concurrent", "wandb", "cache_dir", "cache_gb"}
+        allowed = ("resume", *CHANGEABLE)
         extra = sorted(name for name, value in given.items() if value is not None and name not in allowed)
         if extra:
-            option = "--" + extra[0].replace("_", "-")
+            may_change = ", ".join(_option(name) for name in CHANGEABLE)
             raise UserError(
-                f"{option} cannot be given with --resume: a resumed search keeps what it was started with (its "
-                "config.json says). Only --trials, --time-budget, --max-concurrent, --address, --wandb, --cache-dir "
-                "and --cache-gb may change."
+                f"{_option(extra[0])} cannot be given with --resume: a resumed search keeps what it was started with "
+                f"(its config.json says). Leave it out; these alone may change: {may_change}."
             )
     given["fix"] = _pins(given.pop("fix"))
     return Arguments(**{name: value for name, value in given.items() if value is not None})
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -90,6 +90,7 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
         _let_trials_use_waiting_workers()
     for name in ("ray", "ray.tune", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists failed trials by ids that nobody else uses
     try:
         resources = ray.cluster_resources()
         yield Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))

@@ -4,8 +4,11 @@ A trial always begins by looking for its own last checkpoint, so a resumed searc
 case. It reports the epochs of the checkpoint again; the study passes over those it knows.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import importlib
+import pickle
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -147,11 +150,19 @@ def export_trial(
 
 
 def load_checkpoint(trial: Any, path: Path) -> None:
-    """Put *trial* where its checkpoint left it; a trial without a checkpoint begins at the start."""
+    """Put *trial* where its checkpoint left it; without one, or with one that a power cut left torn, it begins anew.
+
+    Beginning anew costs time and nothing else: the same seed gives the same epochs, and the study knows them.
+    """
     import torch
 
-    if path.exists():
-        trial.trainer.load_state(torch.load(path, weights_only=True))
+    try:
+        state = torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        return
+    except (EOFError, RuntimeError, pickle.UnpicklingError):  # what torch raises for an empty and for a cut file
+        return
+    trial.trainer.load_state(state)
 
 
 def _save_checkpoint(trial: Any, path: Path) -> None:
@@ -169,13 +180,21 @@ def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips:
 
     torch.set_num_threads(plan.threads)
     family = importlib.import_module(plan.family_module)
-    return family.build(
+    trial = family.build(
         config,
         Task.from_dict(plan.task),
         seed=derive_seed(plan.seed, "trial", number),
         max_epochs=plan.max_epochs,
         probe_clips=probe_clips,
     )
+    _give_back_freed_memory()
+    return trial
+
+
+def _give_back_freed_memory() -> None:
+    """Let the C library return what building freed: computing features and fitting a scaler leave some 100 MB."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc keeps no such heap
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _report(trial: Any, result: Any) -> dict[str, Any]:

@@ -48,7 +48,7 @@ for _name in _REMOVED:
     os.environ.pop(_name, None)
 
 TRAIN_ACTORS = ("1001", "1002", "1003", "1004")  # as the splits tfds has them
-VALIDATION_ACTORS = ("1005", "1015")
+VALIDATION_ACTORS = ("1015", "1020")
 TEST_ACTORS = ("1010", "1013")
 TONE_ACTORS = (*TRAIN_ACTORS, *VALIDATION_ACTORS, *TEST_ACTORS)
 TONE_EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")

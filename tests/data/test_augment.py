@@ -108,8 +108,9 @@ def test_noise_has_the_announced_level(number: int) -> None:
 def test_a_shift_moves_a_clip_and_keeps_its_length() -> None:
     click = np.zeros(16_000, dtype=np.float32)
     click[8_000] = 1.0
-    places = [int(np.argmax(view(click, number=number, shift_probability=1.0, max_shift_seconds=0.1)))
-              for number in range(6)]
+    places = [
+        int(np.argmax(view(click, number=number, shift_probability=1.0, max_shift_seconds=0.1))) for number in range(6)
+    ]
     assert all(6_400 <= place <= 9_600 for place in places)
     assert len(set(places)) > 1
 

@@ -143,10 +143,13 @@ def test_each_epoch_draws_the_original_or_a_view_of_every_clip() -> None:
         for batch in epoch(source, seed):
             for row, clip in enumerate(batch.clips.tolist()):
                 mine = batch.inputs[row, : batch.lengths[row]].numpy()
-                drawn[clip].add(next(
-                    number for number, features in enumerate(sources)
-                    if np.array_equal(features[clip].astype(np.float32), mine)
-                ))
+                drawn[clip].add(
+                    next(
+                        number
+                        for number, features in enumerate(sources)
+                        if np.array_equal(features[clip].astype(np.float32), mine)
+                    )
+                )
     assert all(numbers == {0, 1, 2} for numbers in drawn.values())
 
 
@@ -240,7 +243,9 @@ def test_a_class_without_clips_weighs_nothing() -> None:
 
 
 def test_batches_load_torch_and_no_signal_library() -> None:
-    script = "import sys, ser_data.batches; print([name for name in ('torch', 'librosa', 'scipy', 'sklearn', " \
-             "'audiomentations', 'torchaudio') if name in sys.modules])"
+    script = (
+        "import sys, ser_data.batches; print([name for name in ('torch', 'librosa', 'scipy', 'sklearn', "
+        "'audiomentations', 'torchaudio') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['torch']"

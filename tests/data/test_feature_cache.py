@@ -51,9 +51,7 @@ def test_one_worker_and_several_give_the_same_file(corpus: Corpus, tmp_path: Pat
     assert files(one.folder)[0].read_bytes() == files(two.folder)[0].read_bytes()
 
 
-def test_the_second_time_nothing_is_computed(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_time_nothing_is_computed(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = FeatureCache(tmp_path, ROOMY).get(corpus, SETTINGS)
     monkeypatch.setattr(extraction, "in_order", _must_not_compute)
     second = FeatureCache(tmp_path, ROOMY).get(corpus, SETTINGS)
@@ -100,7 +98,10 @@ def _overwrite_header(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_cut_short, _flip_a_bit, _empty, _overwrite_header])
 def test_a_damaged_file_is_computed_again_and_said_so(
-    damage, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]  # type: ignore[no-untyped-def]
+    damage,
+    corpus: Corpus,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
 ) -> None:
     before = FeatureCache(tmp_path, ROOMY).get(corpus, SETTINGS).frames.copy()
     path = files(tmp_path)[0]
@@ -152,8 +153,11 @@ def _aged(folder: Path, corpus: Corpus, cache: FeatureCache) -> None:
 
 
 def _kept(folder: Path) -> list[int]:
-    return [number for number, settings in enumerate(OTHERS)
-            if any(settings.digest() in file.name for file in files(folder))]
+    return [
+        number
+        for number, settings in enumerate(OTHERS)
+        if any(settings.digest() in file.name for file in files(folder))
+    ]
 
 
 def test_the_longest_unused_files_are_removed_beyond_the_cap(corpus: Corpus, tmp_path: Path) -> None:
@@ -191,8 +195,11 @@ def test_a_file_in_use_is_not_removed(corpus: Corpus, tmp_path: Path) -> None:
 
 
 def test_features_larger_than_the_cache_are_refused_with_their_size(corpus: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mfcc features of .* take 0\.1 MB, more than the 0\.0 MB of the cache .*"
-                                        r"Give --cache-gb 0\.1 or more"):
+    with pytest.raises(
+        UserError,
+        match=r"mfcc features of .* take 0\.1 MB, more than the 0\.0 MB of the cache .*"
+        r"Give --cache-gb 0\.1 or more",
+    ):
         FeatureCache(tmp_path, 1_000).get(corpus, SETTINGS)
     assert files(tmp_path) == []
 
@@ -204,8 +211,11 @@ def test_a_full_disk_is_named_with_what_is_needed_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(frames_file.os, "fsync", full)
-    with pytest.raises(UserError, match=rf"disk of the feature cache {tmp_path} is full: 0\.1 MB are needed, .* are "
-                                        r"free\. Free some space, or name another folder with --cache-dir"):
+    with pytest.raises(
+        UserError,
+        match=rf"disk of the feature cache {tmp_path} is full: 0\.1 MB are needed, .* are "
+        r"free\. Free some space, or name another folder with --cache-dir",
+    ):
         FeatureCache(tmp_path, ROOMY).get(corpus, SETTINGS)
     assert [file.suffix for file in tmp_path.iterdir() if file.suffix != ".lock"] == []
 
@@ -296,9 +306,7 @@ def test_another_seed_or_other_training_clips_are_other_views(corpus: Corpus, tm
     assert len(files(tmp_path)) == 3
 
 
-def test_views_by_processes_are_those_by_one(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_views_by_processes_are_those_by_one(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (alone,) = FeatureCache(tmp_path / "alone", ROOMY).get_views(corpus, SETTINGS, _views(count=1))
     monkeypatch.setattr(extraction, "LEAST_CLIPS_FOR_PROCESSES", 1)
     (together,) = FeatureCache(tmp_path / "together", ROOMY).get_views(corpus, SETTINGS, _views(count=1), jobs=2)

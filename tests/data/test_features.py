@@ -49,14 +49,24 @@ def speech_like(seconds: float = 0.9, seed: int = 0) -> NDArray[np.float32]:
     return samples.astype(np.float32)
 
 
-@pytest.mark.parametrize("settings", [MfccSettings(), MfccSettings(window_seconds=0.025, hop_seconds=0.01, num_mels=40,
-                                                                   max_hz=5_500, num_coefficients=20)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MfccSettings(),
+        MfccSettings(window_seconds=0.025, hop_seconds=0.01, num_mels=40, max_hz=5_500, num_coefficients=20),
+    ],
+)
 def test_mfcc_and_deltas_are_librosas(settings: MfccSettings) -> None:
     librosa = pytest.importorskip("librosa")
     samples = speech_like()
     mel = librosa.feature.melspectrogram(
-        y=samples, sr=settings.sample_rate, n_fft=settings.window_samples, hop_length=settings.hop_samples,
-        n_mels=settings.num_mels, fmax=settings.highest_hz, pad_mode="constant",
+        y=samples,
+        sr=settings.sample_rate,
+        n_fft=settings.window_samples,
+        hop_length=settings.hop_samples,
+        n_mels=settings.num_mels,
+        fmax=settings.highest_hz,
+        pad_mode="constant",
     )
     coefficients = librosa.feature.mfcc(S=librosa.power_to_db(mel, top_db=80.0), n_mfcc=settings.num_coefficients)
     expected = np.concatenate(
@@ -181,8 +191,16 @@ def test_equal_settings_have_one_digest_and_others_another() -> None:
 
 def test_every_field_of_the_settings_changes_the_digest() -> None:
     base = MfccSettings()
-    changes = {"sample_rate": 8_000, "window_seconds": 0.03, "hop_seconds": 0.01, "num_mels": 50, "max_hz": 4_000.0,
-               "num_coefficients": 20, "deltas": 1, "rms_normalise": True}
+    changes = {
+        "sample_rate": 8_000,
+        "window_seconds": 0.03,
+        "hop_seconds": 0.01,
+        "num_mels": 50,
+        "max_hz": 4_000.0,
+        "num_coefficients": 20,
+        "deltas": 1,
+        "rms_normalise": True,
+    }
     assert set(changes) == set(base.to_dict()) - {"kind"}
     digests = {MfccSettings(**{name: value}).digest() for name, value in changes.items()}
     assert len(digests | {base.digest()}) == len(changes) + 1

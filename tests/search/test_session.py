@@ -17,9 +17,9 @@ from unittest import mock
 import pandas as pd
 import pytest
 
+from search.ending import remove_checkpoints
 from search.proposals import Proposer
 from search.record import Record, read_events
-from search.session import _remove_checkpoints
 from search.space import load_space
 from search.study import Study
 from search.trial import checkpoint_file, error_file
@@ -139,6 +139,19 @@ def test_a_command_that_failed_on_its_data_does_not_claim_the_folder(
         knob_search(tmp_path / "run", "--space", "plain", "--scheduler", "asha", "--grace", "9")
 
 
+def test_a_command_that_asked_for_too_many_cores_can_be_given_again_with_fewer(
+    knob_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"--cpus-per-trial 99 is more than this cluster has \(2\)"):
+        knob_search(tmp_path / "run", "--space", "plain", "--cpus-per-trial", "99")
+    threads: list[int] = []
+    monkeypatch.setattr("search.session.tune_study", lambda study, plan, *_, **__: threads.append(plan.threads))
+    monkeypatch.setattr("search.session._ending", lambda *_: "interrupted")
+    for options in (["--space", "plain"], ["--resume"]):
+        knob_search(tmp_path / "run", *options, "--cpus-per-trial", "2")
+    assert threads == [2, 2]
+
+
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a test whose search gets as far as Ray."""
@@ -171,8 +184,8 @@ def test_two_configurations_with_equal_scores_are_warned_of_at_the_end(
     search = knob_search(tmp_path / "run", "--space", "plain")
     assert search.code == 0
     assert (
-        "warning: t0000 and t0001 have different configurations and equal losses and scores at every epoch: a parameter "
-        "that differs between them may have no effect"
+        "warning: t0000 and t0001 have different configurations and equal losses and scores at every epoch: a "
+        "parameter that differs between them may have no effect"
     ) in search.text
 
 
@@ -187,7 +200,7 @@ def test_the_best_finished_trial_keeps_its_checkpoint_while_a_running_one_leads(
         path.parent.mkdir(parents=True)
         path.touch()
     error_file(tmp_path, 3).write_text("why")
-    _remove_checkpoints(tmp_path, SimpleNamespace(trials={each.number: each for each in trials}))  # type: ignore[arg-type]
+    remove_checkpoints(tmp_path, SimpleNamespace(trials={each.number: each for each in trials}))  # type: ignore[arg-type]
     assert sorted(path.relative_to(tmp_path / "trials").as_posix() for path in (tmp_path / "trials").glob("*/*")) == [
         "t0000/checkpoint.pt", "t0002/checkpoint.pt", "t0003/error.txt",
     ]  # fmt: skip
@@ -297,6 +310,21 @@ def test_a_trial_that_fails_costs_itself_and_says_why(
     assert reason in failed.reason
     board = pd.read_csv(faulty_search.folder / "leaderboard.csv").set_index("trial_id")
     assert (board.loc[failed.trial_id, "status"], board.loc[failed.trial_id, "reason"]) == ("failed", failed.reason)
+
+
+def test_a_search_interrupted_before_ray_runs_says_how_to_go_on(
+    knob_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("search.session.load_data", prepare)
+        first = knob_search(tmp_path / "run", "--space", "plain")
+    assert first.code == 130
+    assert f"nothing is lost. Go on with:\n  python search/run.py --resume {tmp_path / 'run'}" in first.text
+    monkeypatch.setattr("search.session._sit", lambda *_: "interrupted")
+    assert knob_search(tmp_path / "run", "--resume").code == 130
 
 
 def test_failed_trials_are_counted_and_the_search_succeeds(faulty_search: Sitting) -> None:
@@ -413,6 +441,17 @@ class Command:
         """As a terminal does: to every process of the group, Ray's too."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def kill(self) -> None:
+        """End the driver alone, at once; Ray's processes notice by themselves."""
+        self.process.kill()
+        self.process.wait()
+
+    def clean_up(self) -> None:
+        """End what is left of the process group: Ray's agents outlive a killed driver by a minute."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
     def end(self) -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
         out, err = self.process.communicate(timeout=120)
@@ -430,9 +469,7 @@ def command() -> Iterator[Callable[..., Command]]:
 
     yield start
     for each in started:
-        if each.process.poll() is None:
-            os.killpg(each.process.pid, signal.SIGKILL)
-            each.process.communicate()
+        each.clean_up()
 
 
 def test_a_search_that_is_interrupted_and_then_killed_ends_where_an_uninterrupted_one_ends(
@@ -456,8 +493,7 @@ def test_a_search_that_is_interrupted_and_then_killed_ends_where_an_uninterrupte
 
     second = command("--resume", str(folder), "--cache-dir", str(cache))
     second.wait_for_epochs(folder, more=3)
-    os.kill(second.process.pid, signal.SIGKILL)
-    second.end()
+    second.kill()
     assert kinds(folder)[-1] != "ended"
 
     last = knob_search(folder, "--resume")

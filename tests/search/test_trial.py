@@ -64,6 +64,16 @@ def test_a_half_written_checkpoint_is_never_taken_up(plan: TrialPlan, tmp_path: 
     assert [file.name for file in trial_folder(tmp_path / "run", 0).iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.mark.parametrize("kept", [0, 10, 400])
+def test_a_checkpoint_torn_by_a_power_cut_costs_time_and_no_number(plan: TrialPlan, tmp_path: Path, kept: int) -> None:
+    first = epochs_of_trial(0, {"x": 0.25}, plan)
+    before = [next(first), next(first)]
+    first.close()
+    path = checkpoint_file(tmp_path / "run", 0)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert list(epochs_of_trial(0, {"x": 0.25}, plan))[:2] == before
+
+
 def test_an_exception_leaves_its_traceback_and_is_raised(plan: TrialPlan, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a fault in the second epoch"):
         list(epochs_of_trial(4, {"x": 0.25, "fault": "raises"}, plan))

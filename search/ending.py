@@ -1,0 +1,114 @@
+"""Ending a sitting: which checkpoints stay, the winner's bundle, the board, and what is said last."""
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from search import run_folder
+from search.leaderboard import caption, equal_scores, leaderboard, write_epochs, write_leaderboard
+from search.opening import Search
+from search.record import read_events
+from search.study import Study, StudyTrial, trials_of
+from search.terminal import board_table
+from search.trial import TrialPlan, checkpoint_file, export_trial, trial_folder
+from search.tuning import Resources
+from ser_data.errors import UserError
+
+EXIT_OK, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 130
+
+
+def remove_checkpoints(folder: Path, study: Study) -> None:
+    """Finished trials' checkpoints go, save the best one's: a running trial may lead and still fail."""
+    finished = [trial for trial in study.trials.values() if trial.outcome in ("completed", "stopped")]
+    leader = max(finished, key=lambda trial: trial.best_score, default=None)
+    for trial in study.trials.values():
+        if trial.outcome is not None and trial is not leader:
+            checkpoint_file(folder, trial.number).unlink(missing_ok=True)
+            kept = trial_folder(folder, trial.number)
+            if kept.is_dir() and not any(kept.iterdir()):
+                kept.rmdir()
+
+
+def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Resources) -> None:
+    """Write the best trial's bundle, on a worker that has the features mapped already."""
+    import ray
+
+    provenance = {
+        "search_id": search.config["search_id"],
+        "trial_id": best.trial_id,
+        "space": search.space.name,
+        "family": search.family.name,
+        "seed": search.arguments.seed,
+        "commit": search.config["commit"],
+        "versions": search.config["versions"],
+        **{key: search.config["data"][key] for key in ("corpus", "generated", "manifest_hash", "split", "leaky")},
+        "judged_on_test": False,
+    }
+    folder = search.folder.resolve()
+    unfinished = folder / f".{run_folder.BEST_FOLDER}.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    export = ray.remote(export_trial).options(**resources.task_options())
+    try:
+        ray.get(export.remote(best.number, best.config, plan, unfinished, provenance))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error  # Ray's own has the worker's traceback for a message
+        raise
+    shutil.rmtree(folder / run_folder.BEST_FOLDER, ignore_errors=True)
+    unfinished.replace(folder / run_folder.BEST_FOLDER)
+
+
+def conclude(search: Search, ending: str, console: Console) -> int:
+    """Write the final board and say what came of it."""
+    trials = trials_of(read_events(search.folder / run_folder.RECORD_FILE))
+    interrupted = ending == "interrupted"
+    board = leaderboard(trials.values(), search.config, ended=not interrupted)
+    write_leaderboard(search.folder, board, search.config, ending=None if interrupted else ending)
+    write_epochs(search.folder, trials.values())
+    if len(board):
+        console.print(board_table(board))
+        for line in caption(board, search.config):
+            console.print(line, soft_wrap=True)
+    for first, second in equal_scores(trials.values()):
+        console.print(
+            f"warning: {first} and {second} have different configurations and equal losses and scores at every epoch: "
+            "a parameter that differs between them may have no effect",
+            style="yellow",
+            soft_wrap=True,
+        )
+    failed = [trial for trial in trials.values() if trial.outcome == "failed"]
+    if failed:
+        console.print(
+            f"{len(failed)} of {len(trials)} trials failed; {failed[0].trial_id}: {failed[0].reason}",
+            style="red",
+            soft_wrap=True,
+        )
+    if interrupted:
+        return say_interrupted(search, console)
+    succeeded = any(trial.epochs for trial in trials.values() if trial.outcome != "failed")
+    console.print(f"ended by: {ending}; {search.folder / 'leaderboard.md'}", soft_wrap=True)
+    if succeeded:
+        console.print(
+            f"use the winner:  python search/predict.py {search.folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True
+        )
+    return EXIT_OK if succeeded else EXIT_NOTHING
+
+
+def say_interrupted(search: Search, console: Console) -> int:
+    again = f"python search/run.py --resume {shlex.quote(os.fspath(search.folder))}"
+    console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
+    return EXIT_INTERRUPTED
+
+
+def say_finished(search: Search, console: Console) -> int:
+    board = search.folder / "leaderboard.md"
+    num_trials = len(trials_of(read_events(search.folder / run_folder.RECORD_FILE)))
+    console.print(
+        f"{search.folder} is finished ({num_trials} trials): see {board}. A larger --trials or --time-budget "
+        "makes it go on.",
+        soft_wrap=True,
+    )
+    return EXIT_OK

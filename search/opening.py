@@ -1,0 +1,121 @@
+"""Opening a search: a new folder or one to go on with, its configuration, and its data.
+
+Arguments and the space are checked first, the folder and ``config.json`` follow, then the data; nothing slow comes
+before something that can be refused.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search import run_folder
+from search.arguments import CHANGEABLE, Arguments
+from search.corpora import TaskData, check_names, find_source, open_source, task_data
+from search.families import Family, get_family
+from search.record import read_events
+from search.rungs import StoppingRule, make_rule
+from search.space import REDUCTION_FACTOR, Space, load_space
+from search.study import seconds_used, trials_of
+
+ALL_TRIED = "the end of the grid"
+
+
+@dataclass
+class Search:
+    """A search on disk, opened by this sitting."""
+
+    folder: Path
+    config: dict[str, Any]
+    arguments: Arguments
+    space: Space
+    family: Family
+
+    @property
+    def num_trials(self) -> int:
+        return int(self.config["plan"]["num_trials"])
+
+
+def open_search(arguments: Arguments, command: str) -> Search:
+    folder = arguments.resume or arguments.out or run_folder.default_folder(arguments.space)
+    if arguments.resume is not None or run_folder.holds_search(folder):
+        config = run_folder.load(folder)
+        stored = run_folder.stored_arguments(config)
+        if arguments.resume is None:
+            run_folder.check_same_search(folder, stored, arguments)
+        if arguments.data is not None:
+            config["source"] = find_source(arguments.data)  # moved, or another: its content is compared when it is open
+        arguments = _continued(stored, arguments)
+        space = load_space(arguments.space, arguments.fix)
+        config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
+        config["arguments"]["time_budget"] = arguments.time_budget
+        run_folder.save(folder, config)
+    else:
+        space = load_space(arguments.space, arguments.fix)
+        _check_grace(arguments, space)
+        source = find_source(arguments.data)
+        check_names(source, arguments.split, arguments.emotions)
+        config = run_folder.create(folder, arguments, space, source, command)
+    return Search(folder, config, arguments, space, get_family(space.family))
+
+
+def _grown(stored: int, asked: int | None) -> int:
+    """The number of trials from now on. A search only grows, since fewer would leave some of its trials without a place;
+    one that time alone ends may get a bound."""
+    if asked is None or stored >= run_folder.UNBOUNDED:
+        return asked or stored
+    return max(stored, asked)
+
+
+def _check_grace(arguments: Arguments, space: Space) -> None:
+    rule_maker(arguments.scheduler, arguments.grace or space.grace, space.max_epochs)()
+
+
+def rule_maker(scheduler: str, grace: int, max_epochs: int) -> Callable[[], StoppingRule]:
+    """What makes a new stopping rule of the search."""
+    return partial(make_rule, scheduler, grace=grace, reduction_factor=REDUCTION_FACTOR, max_epochs=max_epochs)
+
+
+def _continued(stored: Arguments, given: Arguments) -> Arguments:
+    """The stored arguments with what a resume may change."""
+    default = Arguments()
+    changes = {name: getattr(given, name) for name in CHANGEABLE if getattr(given, name) != getattr(default, name)}
+    return dataclasses.replace(stored, **changes)
+
+
+def is_finished(search: Search) -> bool:
+    path = search.folder / run_folder.RECORD_FILE
+    events = read_events(path) if path.exists() else []
+    if not events or events[-1]["kind"] != "ended":
+        return False
+    reason: str = events[-1]["reason"]
+    if reason == "time budget":
+        budget = search.arguments.time_budget
+        return budget is not None and seconds_used(events) >= budget
+    enough = len(trials_of(events)) >= search.num_trials or reason == ALL_TRIED
+    return enough and reason != "interrupted"
+
+
+def load_data(search: Search, console: Console) -> TaskData:
+    arguments = search.arguments
+    cache = arguments.cache_dir.expanduser()
+    corpus = open_source(search.config["source"], cache, jobs=os.cpu_count() or 1)
+    data = task_data(corpus, arguments.split, arguments.emotions, seed=arguments.seed)
+    described = run_folder.describe_data(data)
+    run_folder.check_same_data(search.folder, search.config.get("data"), described)
+    search.config["data"] = described
+    run_folder.save(search.folder, search.config)
+    actors = described["actors"]
+    console.print(
+        f"{corpus.name}: {described['clips']['train']} clips of {actors['train']} actors to train on, "
+        f"{described['clips']['validation']} of {actors['validation']} to select on (split {data.split.name})",
+        soft_wrap=True,
+    )
+    for note in data.notes:
+        console.print(f"note: {note}", soft_wrap=True, style="bold red" if note == data.split.leak_note else None)
+    return data

@@ -65,8 +65,10 @@ def open_search(arguments: Arguments, command: str) -> Search:
 
 
 def _grown(stored: int, asked: int | None) -> int:
-    """The number of trials from now on. A search only grows, since fewer would leave some of its trials without a place;
-    one that time alone ends may get a bound."""
+    """The number of trials from now on.
+
+    A search only grows: with fewer, some of its trials would have no place. One that time alone ends may get a bound.
+    """
     if asked is None or stored >= run_folder.UNBOUNDED:
         return asked or stored
     return max(stored, asked)

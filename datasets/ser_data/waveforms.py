@@ -41,6 +41,10 @@ class Waveforms:
         scaled /= np.float32(FULL_SCALE)
         return scaled
 
+    def unmap(self) -> None:
+        """Let go of the file: what was read of it no longer counts as this process's memory. The next read maps it."""
+        self._mapped = None
+
     def _samples(self) -> NDArray[np.int16]:
         if self._mapped is None:
             if self.path.stat().st_size == 0:  # an empty file cannot be mapped

@@ -36,6 +36,16 @@ def test_float_samples_are_a_copy_below_one(tmp_path: Path) -> None:
     assert samples.tolist() == [-1.0, 0.0, 0.5, 32_767 / 32_768]
 
 
+def test_an_unmapped_file_is_let_go_and_mapped_again_by_the_next_read(tmp_path: Path) -> None:
+    waveforms, samples = packed(tmp_path)
+    maps = Path("/proc/self/maps")
+    np.testing.assert_array_equal(waveforms[1], samples[100:400])
+    assert str(waveforms.path) in maps.read_text()
+    waveforms.unmap()
+    assert str(waveforms.path) not in maps.read_text()
+    np.testing.assert_array_equal(waveforms[1], samples[100:400])
+
+
 def test_a_pickled_instance_carries_no_samples(tmp_path: Path) -> None:
     waveforms, samples = packed(tmp_path)
     waveforms[0]

@@ -6,7 +6,6 @@ Memory is the sum over the search's processes of their proportional set size (Li
 at its peak.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -14,10 +13,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 RECORDED_TRIALS = 1000
+EPOCHS_WATCHED = 3
+
+
+from search.record import read_events  # noqa: E402
 
 
 def main() -> None:
@@ -34,21 +38,21 @@ def main() -> None:
 
 
 def _timed_search(options: list[str]) -> tuple[float, float]:
-    """Seconds from the command to the first recorded epoch, and peak PSS in bytes."""
+    """Seconds from the command to the first recorded epoch, and peak PSS until the second trial has trained a while."""
     started = time.time()
     command = [sys.executable, str(ROOT / "search" / "run.py"), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    peak = 0
-    try:
-        while process.poll() is None:
-            peak = max(peak, _pss_of_session(process.pid))
-            time.sleep(0.5)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
     record = Path(options[options.index("--out") + 1]) / "events.jsonl"
-    events = [json.loads(line.split(" ", 1)[1]) for line in record.read_text().splitlines()]
-    return next(event["at"] for event in events if event["kind"] == "epoch") - started, peak
+    epochs: list[dict[str, Any]] = []
+    peak = 0
+    while process.poll() is None and sum(event["number"] == 1 for event in epochs) < EPOCHS_WATCHED:
+        time.sleep(0.5)
+        peak = max(peak, _pss_of_session(process.pid))
+        if record.exists():
+            epochs = [event for event in read_events(record) if event["kind"] == "epoch"]
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    return epochs[0]["at"] - started, peak
 
 
 def _pss_of_session(session: int) -> int:

@@ -91,11 +91,9 @@ def _librosa_features(librosa: object, file: Path) -> None:
 def _corpus(scratch: Path) -> tuple[Path, Path]:
     if len(sys.argv) > 2:
         return Path(sys.argv[1]), Path(sys.argv[2])
-    from crema_d.prepare import prepare
-    from sample_corpus import generate
+    from benchmarks.sample import prepared_sample
 
-    source = generate(scratch / "sample", progress=False)
-    return prepare(source, scratch / "prepared", progress=False).folder, source
+    return prepared_sample(scratch)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From the command to the first score, memory of all processes, and how long a resume of 1,000 trials takes.
 
-``python benchmarks/search_start.py CORPUS`` (a prepared corpus; a first run, not timed, caches its features)
+``python benchmarks/search_start.py [CORPUS]`` (a prepared corpus, the sample corpus without it; a first run, not timed,
+caches its features)
 
 Memory is the sum over the search's processes of their proportional set size (Linux's PSS: a shared page counts once),
 at its peak.
@@ -25,8 +26,10 @@ from search.record import read_events  # noqa: E402
 
 
 def main() -> None:
-    corpus = sys.argv[1]
+    from benchmarks.sample import prepared_sample
+
     with tempfile.TemporaryDirectory() as scratch:
+        corpus = sys.argv[1] if len(sys.argv) > 1 else str(prepared_sample(Path(scratch))[0])
         common = ["--data", corpus, "--cache-dir", f"{scratch}/cache", "--wandb", "disabled"]
         _timed_search([*common, "--space", "mfcc_fast", "--trials", "2", "--out", f"{scratch}/first"])
         for run in range(3):

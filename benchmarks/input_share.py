@@ -27,6 +27,7 @@ def main() -> None:
     from ser_data.corpus import open_corpus
     from ser_models.mfcc import family
     from ser_models.task import Task
+    from ser_models.task_clips import open_task
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -55,9 +56,8 @@ def main() -> None:
         for file in files:
             _librosa_features(librosa, file)
         per_clip = (time.perf_counter() - started) / len(files)
-        num_clips = len(trainer.data.validation_clips) + sum(
-            len(batch.clips) for batch in trainer.data.train.epoch(None)
-        )
+        clips = open_task(task)
+        num_clips = len(clips.train) + len(clips.validation)
         again = per_clip * num_clips
         for network, epoch in seconds.items():
             print(

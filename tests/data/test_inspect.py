@@ -15,7 +15,7 @@ from ser_data.errors import UserError
 from ser_data.overview import Overview, look_at
 from ser_data.table import prepare_table
 
-ACTORS = {"1001": (51, "Male"), "1002": (21, "Female"), "1005": (36, "Female")}
+ACTORS = {"1001": (51, "Male"), "1002": (21, "Female"), "1015": (36, "Female")}
 
 
 @pytest.fixture(scope="module")

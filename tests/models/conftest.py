@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ser_models.task import Task
 
-ACTORS = ("1001", "1002", "1003", "1004", "1015", "1020")  # tfds: four that train, two that validate
+ACTORS = ("1001", "1002", "1003", "1004", "1005", "1015")  # tfds: five that train, one that validates
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad")
 
 _ALL = {

@@ -23,7 +23,7 @@ from search.leaderboard import leaderboard, write_leaderboard
 from search.opening import ALL_TRIED, Search, is_finished, load_data, open_search, rule_maker
 from search.record import Record
 from search.rungs import RungGroups
-from search.study import Study, StudyTrial, seconds_used
+from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used
 from search.terminal import LiveView
 from search.trial import TrialPlan
 from search.tuning import choose_resources, tune_study
@@ -90,7 +90,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> st
         )  # fmt: skip
 
         def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
-            if event["kind"] in ("done", "stopped", "failed"):
+            if event["kind"] in FINAL_EVENTS:
                 write_leaderboard(
                     search.folder, leaderboard(study.trials.values(), search.config), search.config, ending=None
                 )

@@ -20,6 +20,7 @@ from search.rungs import RungGroups
 from search.space import Value
 
 Outcome = Literal["completed", "stopped", "failed"]
+FINAL_EVENTS = ("done", "stopped", "failed")  # after one of these a trial has its outcome
 #: Called with the trial an event is about, after that event is on disk.
 Listener = Callable[["StudyTrial", Event], None]
 
@@ -90,7 +91,7 @@ def _apply(trials: dict[int, StudyTrial], event: Event) -> None:
         trials[event["number"]] = StudyTrial(event["number"], event["params"], event["config"], event["origin"])
     elif kind == "epoch":
         trials[event["number"]].epochs.append(event["report"])
-    elif kind in ("done", "stopped", "failed"):
+    elif kind in FINAL_EVENTS:
         trial = trials[event["number"]]
         trial.outcome = "completed" if kind == "done" else kind
         trial.reason = event.get("reason", "")

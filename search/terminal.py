@@ -15,7 +15,7 @@ from rich.table import Table
 from search.leaderboard import split_settings
 from search.record import Event
 from search.result_keys import SCORE
-from search.study import StudyTrial
+from search.study import FINAL_EVENTS, StudyTrial
 
 _LEADERS = 5
 _STATUS_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "running": "cyan"}
@@ -36,7 +36,6 @@ class LiveView:
             known: the study's own mapping, which grows while it runs
         """
         self._console = console
-        self._num_trials = num_trials
         self._max_epochs = max_epochs
         self._trials = known
         self._lock = threading.Lock()
@@ -65,7 +64,7 @@ class LiveView:
         """A study's listener."""
         with self._lock:
             self._progress.update(self._bar, completed=self._finished())
-        if event["kind"] in ("done", "stopped", "failed") and not self._console.is_terminal:
+        if event["kind"] in FINAL_EVENTS and not self._console.is_terminal:
             self.say(f"[{time.monotonic() - self._started:6.1f} s] {_sentence(trial)}")
 
     def _finished(self) -> int:

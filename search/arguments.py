@@ -12,6 +12,8 @@ from ser_data.errors import UserError
 
 SAMPLER_NAMES = ("tpe", "random", "gp", "cmaes", "qmc", "grid")
 SCHEDULER_NAMES = ("asha", "hyperband", "median", "none")
+PRECISIONS = ("auto", "fp32", "bf16")
+CACHE_PRECISIONS = ("bf16", "fp32")
 DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
 #: What decides how long and on what a search runs, not what it finds: a resume may give it anew.
 CHANGEABLE = (
@@ -48,6 +50,10 @@ class Arguments:
     wandb: str | None = None
     wandb_project: str = "speech-emotion-search"
     wandb_entity: str | None = None
+    encoder: str | None = None
+    pretrained: bool = True
+    precision: str = "auto"
+    cache_precision: str = "bf16"
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
@@ -122,6 +128,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--grace", type=_count, metavar="EPOCHS", help="epochs before the first rung (default: the space's)")
     add("--fix", action="append", metavar="NAME=VALUE", help="pin a searched parameter; repeatable")
+    add(
+        "--encoder",
+        metavar="ID|DIR|tiny",
+        help="pretrained encoder: a hub id, ID@REVISION for one revision of it, or a local folder; tiny is a random "
+        "one of a few layers, to try a search (default: the space's; encoder spaces only). A hub id is downloaded once",
+    )
+    add(
+        "--pretrained",
+        type=_random_weights,
+        metavar="none",
+        help="none: the encoder begins with random weights, marked on every board (default: its pretrained ones; "
+        "encoder spaces only). Costs as much time as pretrained ones",
+    )
+    add(
+        "--precision",
+        type=_one_of("--precision", PRECISIONS),
+        metavar="NAME",
+        help="of the encoder's arithmetic: fp32, bf16, or auto (default): bf16 where the device computes it fast, as "
+        "recent GPUs and CPUs with AMX or AVX512-BF16 do. fp32 takes up to twice the time there (encoder spaces only)",
+    )
+    add(
+        "--cache-precision",
+        type=_one_of("--cache-precision", CACHE_PRECISIONS),
+        metavar="NAME",
+        help="in which frozen layers' outputs are kept in --cache-dir: bf16 (default), or fp32, which takes twice the "
+        "disk (encoder spaces only)",
+    )
     add("--seed", type=_seed, metavar="S", help="the one seed that every generator is derived from (default: 0)")
     add("--out", type=Path, metavar="DIR", help="results folder (default: runs/SPACE-DATE-TIME)")
     add("--resume", type=Path, metavar="RUN", help="go on with a search; needs no other option")
@@ -159,6 +192,12 @@ def _emotions(text: str) -> tuple[str, ...] | None:
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise _refuse("--emotions", text, "'all' or two or more different emotions", "Example: --emotions happy,sad")
     return names
+
+
+def _random_weights(text: str) -> bool:
+    if text != "none":
+        raise _refuse("--pretrained", text, "'none' alone", "Leave it out for pretrained weights")
+    return False
 
 
 def _seconds(text: str) -> float:

@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from search import run_folder
+from search.baselines import baselines_of, gains
 from search.leaderboard import caption, equal_scores, leaderboard, write_epochs, write_leaderboard
 from search.opening import Search
 from search.record import read_events
-from search.study import Study, StudyTrial, trials_of
+from search.study import Study, StudyTrial, best_of, trials_of
 from search.terminal import board_table
 from search.trial import TrialPlan, checkpoint_file, export_trial, trial_folder
 from search.tuning import Resources
@@ -45,6 +46,7 @@ def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Re
         "commit": search.config["commit"],
         "versions": search.config["versions"],
         **{key: search.config["data"][key] for key in ("corpus", "generated", "manifest_hash", "split", "leaky")},
+        **({"encoder": search.encoder["label"]} if search.encoder else {}),
         "judged_on_test": False,
     }
     folder = search.folder.resolve()
@@ -63,14 +65,16 @@ def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Re
 
 def conclude(search: Search, ending: str, console: Console) -> int:
     """Write the final board and say what came of it."""
-    trials = trials_of(read_events(search.folder / run_folder.RECORD_FILE))
+    events = read_events(search.folder / run_folder.RECORD_FILE)
+    trials, baselines = trials_of(events), baselines_of(events)
     interrupted = ending == "interrupted"
-    board = leaderboard(trials.values(), search.config, ended=not interrupted)
-    write_leaderboard(search.folder, board, search.config, ending=None if interrupted else ending)
+    board = leaderboard(trials.values(), search.config, baselines=baselines, ended=not interrupted)
+    won = [] if interrupted else gains(best_of(trials.values()), baselines, search.config["data"]["val_totals"])
+    write_leaderboard(search.folder, board, search.config, ending=None if interrupted else ending, gains=won)
     write_epochs(search.folder, trials.values())
     if len(board):
         console.print(board_table(board))
-        for line in caption(board, search.config):
+        for line in (*caption(board, search.config), *won):
             console.print(line, soft_wrap=True)
     for first, second in equal_scores(trials.values()):
         console.print(

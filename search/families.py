@@ -21,6 +21,8 @@ class Family:
         cpus_per_trial: default of ``--cpus-per-trial``
         gpus_per_trial: default of ``--gpus-per-trial`` on a machine with a GPU
         rung_group: of a configuration; only trials of one group are compared at the rungs
+        prepare: whether the module has ``prepare(configs, task, *, progress)``, which computes on a node, before the
+            trials, what they share, and gives the family's baselines as `ser_models.trial.Baseline`
     """
 
     name: str
@@ -28,10 +30,15 @@ class Family:
     cpus_per_trial: int
     gpus_per_trial: float
     rung_group: Callable[[Mapping[str, Any]], str] = _one_group
+    prepare: bool = False
 
 
 def _mfcc_rung_group(config: Mapping[str, Any]) -> str:
     return "statistics" if config["network"] == "statistics_mlp" else "frames"
+
+
+def _encoders_rung_group(config: Mapping[str, Any]) -> str:
+    return "frozen" if config["unfreeze_depth"] == 0 else "fine-tuned"
 
 
 FAMILIES = {
@@ -39,6 +46,7 @@ FAMILIES = {
     for family in (
         # one core: two such trials side by side finish more epochs than one with two threads (docs/experiments.md)
         Family("mfcc", "ser_models.mfcc.family", 1, 0.25, _mfcc_rung_group),
+        Family("encoders", "ser_models.encoders.family", 1, 1.0, _encoders_rung_group, prepare=True),
     )
 }
 

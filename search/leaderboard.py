@@ -1,7 +1,7 @@
 """The board that ends a search: ``leaderboard.csv`` and ``.md``, one row per trial, with what it takes to trust it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from search.result_keys import EPOCH, HITS, NUM_PARAMETERS, SCORE
+from search.baselines import BASELINE, row_name
+from search.result_keys import EPOCH, HITS, NUM_PARAMETERS, PRECISION, SCORE, TRAINED_PARAMETERS
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from ser_models.metrics import uar_interval
+from ser_models.trial import Baseline
 
 CSV_FILE = "leaderboard.csv"
 MARKDOWN_FILE = "leaderboard.md"
@@ -22,6 +24,7 @@ COLUMNS = (
     "seed", "split",
 )  # fmt: skip
 _SCORES = (SCORE, "val_accuracy", "val_macro_f1", "val_uar_low", "val_uar_high", "seconds")
+_COUNTS = ("best_epoch", "parameters", TRAINED_PARAMETERS)
 _MARKDOWN_ROWS = 50
 
 
@@ -37,61 +40,96 @@ def status_of(trial: StudyTrial, *, ended: bool) -> str:
     return "stopped" if ended else "running"
 
 
-def leaderboard(trials: Iterable[StudyTrial], config: Mapping[str, Any], *, ended: bool = False) -> pd.DataFrame:
-    """One row per trial, best validation UAR first; failed trials last, since none of them can win.
+def leaderboard(
+    trials: Iterable[StudyTrial],
+    config: Mapping[str, Any],
+    *,
+    baselines: Iterable[Baseline] = (),
+    ended: bool = False,
+) -> pd.DataFrame:
+    """One row per trial and baseline, best validation UAR first; failed trials last, since none of them can win.
 
     Args:
         trials: of one study
         config: the search's ``config.json``
+        baselines: what the family reaches without a search; among equals they stand last
         ended: whether the search ended for good
 
     Returns:
-        the columns of :data:`COLUMNS`, then interval, best epoch, provenance, and ``config.NAME`` per parameter;
-        metrics are those of the trial's best epoch
+        the columns of :data:`COLUMNS`, then interval, best epoch, provenance, encoder, and ``config.NAME`` per
+        parameter; metrics are those of the trial's best epoch
     """
-    rows = [_row(trial, config, ended) for trial in sorted(trials, key=_place)]
+    placed = [(_place(trial), _row(trial, config, ended)) for trial in trials]
+    placed += [((False, -baseline.report[SCORE], math.inf), _baseline_row(baseline, config)) for baseline in baselines]
+    rows = [row for _, row in sorted(placed, key=lambda pair: pair[0])]
     parameters = sorted({name for row in rows for name in row if name.startswith("config.")})
     fixed = [*COLUMNS, "val_uar_low", "val_uar_high", "best_epoch", "parameters", "reason"]
-    fixed += ["origin", "corpus", "manifest_hash", "commit", "search_id"]
+    fixed += ["origin", "corpus", "manifest_hash", "commit", "search_id", "encoder", PRECISION, TRAINED_PARAMETERS]
     # objects first: a parameter that some rows lack would turn from 128 into 128.0
     board = pd.DataFrame(rows, columns=[*fixed, *parameters], dtype=object)
     board[fixed] = board[fixed].infer_objects()
-    board = board.astype({name: float for name in _SCORES} | {name: "Int64" for name in ("best_epoch", "parameters")})
+    board = board.astype({name: float for name in _SCORES} | {name: "Int64" for name in _COUNTS})
     board["rank"] = range(1, len(board) + 1)
     return board
 
 
-def _place(trial: StudyTrial) -> tuple[bool, float, int]:
+def _place(trial: StudyTrial) -> tuple[bool, float, float]:
     return trial.outcome == "failed", -trial.best_score, trial.number
 
 
 def _row(trial: StudyTrial, config: Mapping[str, Any], ended: bool) -> dict[str, Any]:
-    data, arguments = config["data"], config["arguments"]
     best = trial.best_epoch or {}
-    low, high = _interval(best.get(HITS), data["val_totals"])
     return {
+        **_provenance(config),
+        **_scores(best, config),
         "trial_id": trial.trial_id,
-        "family": config["plan"]["family"],
-        "space": arguments["space"],
         "status": status_of(trial, ended=ended),
-        SCORE: best.get(SCORE, math.nan),
-        "val_accuracy": best.get("val_accuracy", math.nan),
-        "val_macro_f1": best.get("val_macro_f1", math.nan),
         "epochs": len(trial.epochs),
         "seconds": round(trial.seconds, 1),
-        "seed": arguments["seed"],
-        "split": data["split"],
-        "val_uar_low": low,
-        "val_uar_high": high,
         "best_epoch": best.get(EPOCH),
-        "parameters": best.get(NUM_PARAMETERS),
         "reason": trial.reason,
         "origin": trial.origin,
+        **{f"config.{name}": value for name, value in trial.config.items()},
+    }
+
+
+def _baseline_row(baseline: Baseline, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_provenance(config),
+        **_scores(baseline.report, config),
+        "trial_id": row_name(baseline),
+        "status": "completed",
+        "epochs": 0,
+        "seconds": round(baseline.report["seconds"], 1),
+        "reason": "",
+        "origin": BASELINE,
+    }
+
+
+def _scores(report: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = _interval(report.get(HITS), config["data"]["val_totals"])
+    return {
+        **{name: report.get(name, math.nan) for name in (SCORE, "val_accuracy", "val_macro_f1")},
+        "val_uar_low": low,
+        "val_uar_high": high,
+        "parameters": report.get(NUM_PARAMETERS),
+        PRECISION: report.get(PRECISION),
+        TRAINED_PARAMETERS: report.get(TRAINED_PARAMETERS),
+    }
+
+
+def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+    plan, data, arguments = config["plan"], config["data"], config["arguments"]
+    return {
+        "family": plan["family"],
+        "space": arguments["space"],
+        "seed": arguments["seed"],
+        "split": data["split"],
         "corpus": data["corpus"],
         "manifest_hash": data["manifest_hash"][:12],
         "commit": config["commit"],
         "search_id": config["search_id"],
-        **{f"config.{name}": value for name, value in trial.config.items()},
+        "encoder": plan["encoder"]["label"] if "encoder" in plan else None,
     }
 
 
@@ -106,7 +144,9 @@ def _cached_interval(hits: tuple[tuple[int, ...], ...], totals: tuple[tuple[int,
     return uar_interval(np.array(hits), np.array(totals))
 
 
-def write_leaderboard(folder: Path, board: pd.DataFrame, config: Mapping[str, Any], *, ending: str | None) -> None:
+def write_leaderboard(
+    folder: Path, board: pd.DataFrame, config: Mapping[str, Any], *, ending: str | None, gains: Sequence[str] = ()
+) -> None:
     """Write ``leaderboard.csv`` and ``.md``, each in one step.
 
     Args:
@@ -114,19 +154,22 @@ def write_leaderboard(folder: Path, board: pd.DataFrame, config: Mapping[str, An
         board: from :func:`leaderboard`
         config: the search's ``config.json``
         ending: what ended the search, None while it runs
+        gains: what the best trial gains over each baseline, in a sentence each
     """
     write_atomically(folder / CSV_FILE, board.to_csv(index=False))
-    write_atomically(folder / MARKDOWN_FILE, _markdown(board, config, ending))
+    write_atomically(folder / MARKDOWN_FILE, _markdown(board, config, ending, gains))
 
 
 def caption(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
     """What a reader has to know before the first row, one sentence each."""
     data = config["data"]
     scored = int(board[SCORE].notna().sum())
+    num_trials = int(_without_baselines(board)[SCORE].notna().sum())
     actors = data["actors"]["validation"]
     lines = [
-        f"Validation, best of {scored}, optimistic: the same {actors} actors chose epoch and trial; no row was judged "
-        "on test.",
+        *_random_weights(config),
+        f"Validation, best of {num_trials}, optimistic: the same {actors} actors chose epoch and trial; no row was "
+        "judged on test.",
         f"Intervals: 95 %, bootstrap over the {actors} validation speakers.",
     ]
     if scored and board["val_uar_low"].iloc[0] < board[SCORE].iloc[: min(scored, 2)].min() and scored > 1:
@@ -134,17 +177,26 @@ def caption(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
     return [*(f"{note[0].upper()}{note[1:]}." for note in data["notes"]), *lines]
 
 
-def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None) -> str:
+def _random_weights(config: Mapping[str, Any]) -> list[str]:
+    encoder = config["plan"].get("encoder")
+    if encoder is None or encoder["pretrained"]:
+        return []
+    return [f"Encoder {encoder['label']}: it was never trained on speech, so no score here speaks of a pretrained one."]
+
+
+def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None, gains: Sequence[str]) -> str:
     data, arguments = config["data"], config["arguments"]
-    counts = board["status"].value_counts()
+    trials = _without_baselines(board)
+    encoder = f", encoder {config['plan']['encoder']['label']}" if "encoder" in config["plan"] else ""
+    counts = trials["status"].value_counts()
     told = ", ".join(
         f"{counts[name]} {name}" for name in ("completed", "stopped", "failed", "running") if name in counts
     )
     parts = [
-        f"# Leaderboard: {arguments['space']} on {data['corpus']}, split {data['split']}",
+        f"# Leaderboard: {arguments['space']} on {data['corpus']}, split {data['split']}{encoder}",
         "",
-        *(f"- {line}" for line in caption(board, config)),
-        f"- {len(board)} trials: {told}. " + (f"Ended by: {ending}." if ending else "The search is not finished."),
+        *(f"- {line}" for line in (*caption(board, config), *gains)),
+        f"- {len(trials)} trials: {told}. " + (f"Ended by: {ending}." if ending else "The search is not finished."),
         f"- Seed {arguments['seed']}, commit {config['commit']}, manifest {data['manifest_hash'][:12]}, "
         + ", ".join(f"{name} {version}" for name, version in config["versions"].items())
         + ".",
@@ -156,19 +208,30 @@ def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None
     ]
     shared, varying = split_settings(board)
     parts[-2:-2] = [f"All trials: {_settings(shared)}.", ""] if shared else []
-    for row in board.head(_MARKDOWN_ROWS).to_dict("records"):
+    for row in head(board, _MARKDOWN_ROWS).to_dict("records"):
         named = {str(key): value for key, value in row.items()}
         chosen = {name: named[f"config.{name}"] for name in varying if not _is_missing(named[f"config.{name}"])}
         parts.append(_markdown_row(named, _settings(chosen)))
-    if len(board) > _MARKDOWN_ROWS:
-        parts.append(f"\n{len(board) - _MARKDOWN_ROWS} more rows: {CSV_FILE}")
+    left_out = len(board) - len(head(board, _MARKDOWN_ROWS))
+    if left_out:
+        parts.append(f"\n{left_out} more rows: {CSV_FILE}")
     return "\n".join(parts) + "\n"
 
 
+def head(board: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """The first *rows* of a board, and the baselines wherever they stand."""
+    return board[(np.arange(len(board)) < rows) | (board["origin"] == BASELINE)]
+
+
+def _without_baselines(board: pd.DataFrame) -> pd.DataFrame:
+    return board[board["origin"] != BASELINE]
+
+
 def split_settings(board: pd.DataFrame) -> tuple[dict[str, Any], list[str]]:
-    """Parameters that all rows share, with their value, and the names of those that differ between rows."""
+    """Parameters that all trials share, with their value, and the names of those that differ between them."""
     shared: dict[str, Any] = {}
     varying: list[str] = []
+    board = _without_baselines(board)
     for column in board.columns:
         name = str(column).removeprefix("config.")
         if name == column:

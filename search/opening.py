@@ -1,26 +1,29 @@
 """Opening a search: a new folder or one to go on with, its configuration, and its data.
 
-Arguments and the space are checked first, the folder and ``config.json`` follow, then the data; nothing slow comes
-before something that can be refused.
+Arguments, the space and its encoder are checked first, the folder and ``config.json`` follow, then the data; nothing
+slow comes before something that can be refused.
 """
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from rich.console import Console
 
 from search import run_folder
 from search.arguments import CHANGEABLE, Arguments
 from search.corpora import TaskData, check_names, find_source, open_source, task_data
+from search.encoder_choice import open_space
 from search.families import Family, get_family
 from search.record import read_events
 from search.rungs import StoppingRule, make_rule
-from search.space import REDUCTION_FACTOR, Space, load_space
+from search.space import REDUCTION_FACTOR, Space
 from search.study import seconds_used, trials_of
 
 ALL_TRIED = "the end of the grid"
@@ -28,40 +31,75 @@ ALL_TRIED = "the end of the grid"
 
 @dataclass
 class Search:
-    """A search on disk, opened by this sitting."""
+    """A search on disk, opened by this sitting, which holds its lock."""
 
     folder: Path
     config: dict[str, Any]
     arguments: Arguments
     space: Space
     family: Family
+    lock: FileLock
 
     @property
     def num_trials(self) -> int:
         return int(self.config["plan"]["num_trials"])
 
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """What ``config.json`` says of the encoder, None in a space without one."""
+        found: dict[str, Any] | None = self.config["plan"].get("encoder")
+        return found
+
 
 def open_search(arguments: Arguments, command: str) -> Search:
+    """Begin a search, or take up the one in its folder.
+
+    Nobody else writes in the folder from here on until the search's lock is released.
+
+    Raises:
+        UserError: something that was asked for does not fit, or the folder belongs to another search
+    """
     folder = arguments.resume or arguments.out or run_folder.default_folder(arguments.space)
+    if arguments.resume is not None:
+        run_folder.load(folder)  # no folder is made for one that holds no search
     if arguments.resume is not None or run_folder.holds_search(folder):
-        config = run_folder.load(folder)
-        stored = run_folder.stored_arguments(config)
-        if arguments.resume is None:
-            run_folder.check_same_search(folder, stored, arguments)
-        if arguments.data is not None:
-            config["source"] = find_source(arguments.data)  # moved, or another: its content is compared when it is open
-        arguments = _continued(stored, arguments)
-        space = load_space(arguments.space, arguments.fix)
-        config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
-        config["arguments"]["time_budget"] = arguments.time_budget
-        run_folder.save(folder, config)
-    else:
-        space = load_space(arguments.space, arguments.fix)
-        _check_grace(arguments, space)
-        source = find_source(arguments.data)
-        check_names(source, arguments.split, arguments.emotions)
-        config = run_folder.create(folder, arguments, space, source, command)
-    return Search(folder, config, arguments, space, get_family(space.family))
+        lock = run_folder.claim(folder)
+        with _released_on_error(lock):
+            return _go_on(folder, arguments, lock)
+    space, encoder = open_space(arguments)
+    _check_grace(arguments, space)
+    source = find_source(arguments.data)
+    check_names(source, arguments.split, arguments.emotions)
+    lock = run_folder.claim(folder)
+    with _released_on_error(lock):
+        config = run_folder.create(folder, arguments, space, source, command, encoder=encoder)
+    return Search(folder, config, arguments, space, get_family(space.family), lock)
+
+
+def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
+    config = run_folder.load(folder)
+    stored = run_folder.stored_arguments(config)
+    if given.resume is None:
+        run_folder.check_same_search(folder, stored, given)
+    if given.data is not None:
+        config["source"] = find_source(given.data)  # moved, or another: its content is compared when it is open
+    arguments = _continued(stored, given)
+    space, encoder = open_space(arguments, config["plan"].get("encoder"))
+    if encoder is not None:
+        config["plan"]["encoder"] = encoder  # the same one, as it is called today
+    config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
+    config["arguments"]["time_budget"] = arguments.time_budget
+    run_folder.save(folder, config)
+    return Search(folder, config, arguments, space, get_family(space.family), lock)
+
+
+@contextmanager
+def _released_on_error(lock: FileLock) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        lock.release()
+        raise
 
 
 def _grown(stored: int, asked: int | None) -> int:

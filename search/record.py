@@ -29,21 +29,18 @@ class Record:
         lost_bytes: length of the torn tail that was cut when the record was opened, 0 if there was none
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: FileLock | None = None) -> None:
         """Open *path*, cutting a torn tail.
+
+        Args:
+            path: the record's
+            lock: from :func:`lock_record`, where it was taken before; released with the record
 
         Raises:
             UserError: if another process writes to it, a line before the last is damaged, or the format is unknown
         """
         self.path = path
-        self._lock = FileLock(f"{path}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{path.parent} is being written by another search that still runs. One search writes to a folder at a "
-                "time: wait for it, stop it, or choose another folder with --out."
-            ) from None
+        self._lock = lock or lock_record(path)
         try:
             self.events, good_bytes, total_bytes = _read(path)
             self.lost_bytes = total_bytes - good_bytes
@@ -90,6 +87,27 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def lock_record(path: Path) -> FileLock:
+    """The right to write the record at *path*, and all else in its folder.
+
+    Raises:
+        UserError: another process has it
+    """
+    lock = FileLock(lock_file(path))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{path.parent} is being written by another search that still runs. One search writes to a folder at a "
+            "time: wait for it, stop it, or choose another folder with --out."
+        ) from None
+    return lock
+
+
+def lock_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def read_events(path: Path) -> list[Event]:

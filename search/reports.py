@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from search.result_keys import EPOCH, HITS, METRICS, NUM_PARAMETERS
+from search.result_keys import EPOCH, FACTS, HITS, METRICS, NUM_PARAMETERS
+
+#: Names that a fact of a trial may not have, those of the columns beside it in ``epochs.parquet`` among them.
+RESERVED = frozenset({EPOCH, *METRICS, HITS, NUM_PARAMETERS, "learning_rate", "trial_id", "number"})
 
 
 class BadReport(Exception):
@@ -22,10 +25,11 @@ def check_report(number: int, report: Mapping[str, Any]) -> dict[str, Any]:
         report: as the trial sent it, with Ray's own keys among them
 
     Returns:
-        epoch, the metrics, and what else of ours was reported
+        epoch, the metrics, and what else of ours was reported, the trial's facts each by its own name
 
     Raises:
-        BadReport: a key is missing, the epoch is no positive whole number, or a metric is not finite
+        BadReport: a key is missing, the epoch is no positive whole number, a metric is not finite, or a fact has the
+            name of something else
     """
     missing = [key for key in (EPOCH, *METRICS) if key not in report]
     if missing:
@@ -42,4 +46,8 @@ def check_report(number: int, report: Mapping[str, Any]) -> dict[str, Any]:
     for key in (HITS, NUM_PARAMETERS, "learning_rate"):
         if key in report:
             checked[key] = report[key]
-    return checked
+    facts = dict(report.get(FACTS, ()))
+    taken = sorted(facts.keys() & RESERVED)
+    if taken:
+        raise BadReport(f"trial {number} calls a fact '{taken[0]}', which names something else in every report")
+    return checked | facts

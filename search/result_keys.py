@@ -5,3 +5,6 @@ SCORE = "val_uar"  # unweighted average recall on validation speakers: what sele
 METRICS = ("train_loss", "val_loss", SCORE, "val_accuracy", "val_macro_f1", "seconds", "clips_per_second")
 HITS = "val_hits"  # correct clips per validation speaker and emotion, for the interval over speakers
 NUM_PARAMETERS = "num_parameters"
+FACTS = "facts"  # what a trial says of itself, as [name, value] pairs; keys of the report once it is checked
+PRECISION = "precision"  # a fact: of an encoder's arithmetic
+TRAINED_PARAMETERS = "trained_parameters"  # a fact: numbers that training changed, where others were frozen

@@ -1,19 +1,22 @@
 """A search's folder: its names, its ``config.json``, and what makes two searches the same."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from search import provenance
 from search.arguments import Arguments
 from search.corpora import TaskData
+from search.record import lock_file, lock_record
 from search.space import Space
 from ser_data.errors import UserError
 
@@ -24,7 +27,10 @@ RECORD_FILE = "events.jsonl"
 JOURNAL_FILE = "study.journal"
 BEST_FOLDER = "best"
 #: Arguments that decide what is searched: a search is only continued with the same ones.
-IDENTITY = ("space", "split", "emotions", "sampler", "scheduler", "grace", "fix", "seed")
+IDENTITY = (
+    "space", "split", "emotions", "sampler", "scheduler", "grace", "fix", "seed", "encoder", "pretrained", "precision",
+    "cache_precision",
+)  # fmt: skip
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -43,17 +49,61 @@ def holds_search(folder: Path) -> bool:
     return (folder / CONFIG_FILE).is_file() and (folder / RECORD_FILE).is_file()
 
 
-def create(folder: Path, arguments: Arguments, space: Space, source: str, command: str) -> dict[str, Any]:
-    """Make a new search's folder and write ``config.json``, before anything slow.
+def claim(folder: Path) -> FileLock:
+    """Make *folder* if need be, and take the right to write in it, before anything in it is changed.
 
     Raises:
-        UserError: the folder holds something else, or cannot be written
+        UserError: another search writes there, it holds something else, or it cannot be written
     """
-    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {CONFIG_FILE}):
+    if not (folder / CONFIG_FILE).is_file():
+        _check_vacant(folder)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock_record(folder / RECORD_FILE)
+
+
+def _check_vacant(folder: Path) -> None:
+    ours = {CONFIG_FILE, lock_file(folder / RECORD_FILE).name}
+    if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - ours):
         raise UserError(
             f"--out {folder} is not empty and holds no search (no {CONFIG_FILE} with {RECORD_FILE}). It takes a new or "
             "empty folder, or one of a search to go on with."
         )
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"--out {folder} cannot be written ({error.strerror}). Choose a folder you may write to."
+        ) from error
+
+
+def create(
+    folder: Path,
+    arguments: Arguments,
+    space: Space,
+    source: str,
+    command: str,
+    *,
+    encoder: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make a new search's folder and write ``config.json``, before anything slow.
+
+    Args:
+        folder: the search's
+        arguments: as given
+        space: what is searched
+        source: where the data come from
+        command: as typed
+        encoder: from :func:`search.encoder_choice.open_space`
+
+    Raises:
+        UserError: the folder holds something else, or cannot be written
+    """
+    _check_vacant(folder)
     config = {
         "format": FORMAT_VERSION,
         "search_id": secrets.token_hex(4),
@@ -66,18 +116,15 @@ def create(folder: Path, arguments: Arguments, space: Space, source: str, comman
             "num_trials": _num_trials(arguments, space),
             "max_epochs": space.max_epochs,
             "grace": arguments.grace or space.grace,
+            **({} if encoder is None else {"encoder": dict(encoder)}),
         },
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "machine": provenance.machine(),
     }
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save(folder, config)
-    except OSError as error:
-        raise UserError(
-            f"--out {folder} cannot be written ({error.strerror}). Choose a folder you may write to."
-        ) from error
     return config
 
 
@@ -120,7 +167,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def stored_arguments(config: Mapping[str, Any]) -> Arguments:
-    """The arguments a search was started with."""
+    """The arguments a search was started with; those that came into being later have their defaults."""
     values = dict(config["arguments"])
     for name in ("out", "resume", "cache_dir"):
         if values[name] is not None:

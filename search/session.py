@@ -21,12 +21,14 @@ from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
 from search.leaderboard import leaderboard, write_leaderboard
 from search.opening import ALL_TRIED, Search, is_finished, load_data, open_search, rule_maker
+from search.preparing import prepare_node
 from search.record import Record
+from search.result_keys import SCORE
 from search.rungs import RungGroups
 from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used
 from search.terminal import LiveView
 from search.trial import TrialPlan
-from search.tuning import choose_resources, tune_study
+from search.tuning import Resources, choose_resources, tune_study
 
 
 def run(arguments: Arguments, command: str, console: Console) -> int:
@@ -39,17 +41,19 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         UserError: something the user can mend; nothing that was there is lost
     """
     search = open_search(arguments, command)
-    if is_finished(search):
-        return say_finished(search, console)
     try:
+        if is_finished(search):
+            return say_finished(search, console)
         data = load_data(search, console)
-        with Record(search.folder / run_folder.RECORD_FILE) as record:
+        with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
             if record.lost_bytes:
                 console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
             ending = _sit(search, data, record, console)
         return conclude(search, ending, console)
     except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
         return say_interrupted(search, console)
+    finally:
+        search.lock.release()
 
 
 def _sit(search: Search, data: TaskData, record: Record, console: Console) -> str:
@@ -91,19 +95,31 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> st
 
         def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
             if event["kind"] in FINAL_EVENTS:
-                write_leaderboard(
-                    search.folder, leaderboard(study.trials.values(), search.config), search.config, ending=None
-                )
+                board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
+                write_leaderboard(search.folder, board, search.config, ending=None)
                 remove_checkpoints(search.folder, study)
 
         study.listeners += [view.on_event, tracker.on_event, keep_board]
         stack.enter_context(view)
-        tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
+        if search.family.prepare and study.remaining:
+            _prepare(search, study, trial_plan, resources, stopper, view)
+        if not stopper.stop_all():
+            tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
         ending = _ending(stopper, study)
         if study.best is not None and ending != "interrupted":
             export_best(search, study.best, trial_plan, resources)
         study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
     return ending
+
+
+def _prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources, stopper: Any, view: LiveView) -> None:
+    """Compute what trials share, and write down what the family reaches without a search."""
+    configs = search.space.to_prepare()
+    with view.preparing() as show:
+        baselines = prepare_node(configs, plan, resources, stopped=stopper.stop_all, show=show)
+    for baseline in baselines:
+        study.add_baseline(baseline)
+        view.say(f"{baseline.name}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
 
 
 def _ending(stopper: Any, study: Study) -> str:
@@ -145,6 +161,9 @@ def _trial_plan(search: Search, data: TaskData, *, threads: int, device: str) ->
         cache_dir=str(arguments.cache_dir.expanduser()),
         cache_gb=arguments.cache_gb,
         device=device,
+        encoder=search.encoder["spec"] if search.encoder else "",
+        precision=arguments.precision,
+        cache_precision=arguments.cache_precision,
     )
     return TrialPlan(
         run_folder=str(search.folder.resolve()),

@@ -11,6 +11,18 @@ A space module holds constants and one function:
 ``suggest(trial)`` define-by-run: asks *trial* for each parameter, returns the trial's configuration
 =================  ==================================================================================
 
+One over pretrained encoders holds more, and its ranges follow the encoder at hand:
+
+==============================  ======================================================================
+``ENCODER``                     default of ``--encoder``
+``ENCODER_TYPES``               kinds of encoder that it is made for
+``PREPARE``                     names of the parameters that decide what of an encoder is computed once
+``suggest(trial, num_layers)``  as above, for an encoder of *num_layers* layers
+==============================  ======================================================================
+
+A configuration may hold ``epochs``, up to ``MAX_EPOCHS``: such a trial is through after as many. A whole number of
+``KNOWN_GOOD`` above its range (a depth that a small encoder lacks) stands for the highest there is.
+
 A parameter's name stands for one range everywhere in a space (Optuna's rule): where two networks need different
 ranges of the same thing, the parameters have two names.
 
@@ -19,15 +31,19 @@ Its docstring gives the command, what it costs, what it reached and where each r
 
 import ast
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
+from search.answers import Corner, Pinned
 from ser_data.errors import UserError
 
 SPACES_FOLDER = Path(__file__).parent / "spaces"
 REDUCTION_FACTOR = 3
+EPOCHS = "epochs"  # in a configuration: the trial's own full length
+_MOST_PROBED = 64  # values of a whole number that are asked for their effect on other parameters
 
 Value = str | int | float | bool
 
@@ -46,7 +62,14 @@ class Parameters(Protocol):
 
 @dataclass(frozen=True)
 class Space:
-    """One search space, with the parameters that ``--fix`` pinned."""
+    """One search space, with the parameters that ``--fix`` pinned.
+
+    Attributes:
+        encoder: the default encoder of a space over encoders, None of another
+        encoder_types: kinds of encoder that it is made for
+        prepare: names of the parameters that decide what is computed once
+        num_layers: of the encoder that it is bound to; until then a space over encoders cannot be asked
+    """
 
     name: str
     summary: str
@@ -55,22 +78,90 @@ class Space:
     max_epochs: int
     grace: int
     known_good: tuple[dict[str, Value], ...]
-    _suggest: Callable[[Parameters], dict[str, Value]]
+    _suggest: Callable[..., dict[str, Value]]
     pins: Mapping[str, str] = field(default_factory=dict)
+    encoder: str | None = None
+    encoder_types: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
+    num_layers: int | None = None
+
+    def bound_to(self, num_layers: int) -> "Space":
+        """This space over encoders with the ranges of one of *num_layers* layers.
+
+        Raises:
+            UserError: a pinned parameter is not known, or its value is out of range
+        """
+        bound = replace(self, num_layers=num_layers)
+        _check_pins(bound)
+        return bound
 
     def configure(self, trial: Parameters) -> dict[str, Value]:
         """Ask *trial* for every parameter that is not pinned; return the whole configuration."""
-        return self._suggest(_Pinned(trial, self.pins))
+        return self._ask(Pinned(trial, self.pins))
+
+    def _ask(self, trial: Parameters) -> dict[str, Value]:
+        if self.encoder is None:
+            return self._suggest(trial)
+        assert self.num_layers is not None, "a space over encoders is asked once it is bound to one"
+        return self._suggest(trial, self.num_layers)
 
     def start_configurations(self) -> list[dict[str, Value]]:
         """``KNOWN_GOOD`` as far as it agrees with the pins, without the pinned parameters, each once."""
         unique: list[dict[str, Value]] = []
-        for known in self.known_good:
+        for known in map(replace(self, pins={})._lowered, self.known_good):
             if any(str(known[name]).lower() != pin.lower() for name, pin in self.pins.items() if name in known):
                 continue
             rest = {name: value for name, value in known.items() if name not in self.pins}
             if rest not in unique:
                 unique.append(rest)
+        return unique
+
+    def _lowered(self, known: Mapping[str, Value]) -> dict[str, Value]:
+        """*known* with whole numbers above their range at its top."""
+        tops = {name: values[-1] for name, values in self._discrete().items() if isinstance(values, range)}
+        return {name: min(value, tops[name]) if name in tops else value for name, value in known.items()}
+
+    def values_of(self, name: str) -> tuple[Value, ...]:
+        """All values that a parameter can take, in the order of its range; a pinned one takes one.
+
+        Returns:
+            nothing for a parameter that is not asked for, given the pins
+
+        Raises:
+            ValueError: the space has no such parameter, or it is continuous
+        """
+        values = self._discrete().get(name)
+        if values is not None:
+            return tuple(values)
+        if name not in replace(self, pins={})._known():
+            raise ValueError(f"the space {self.name} has no parameter '{name}'")
+        if any(name in self._probe(structure).asked for structure in self._structures()):
+            raise ValueError(f"the parameter '{name}' of the space {self.name} is continuous: it has no list of values")
+        return ()
+
+    def _discrete(self) -> dict[str, Sequence[Value]]:
+        """All values of every parameter that has finitely many, wherever it is asked for."""
+        found: dict[str, Sequence[Value]] = {}
+        for structure in self._structures():
+            corner = Corner(structure, high=False)
+            pinned = Pinned(corner, self.pins)
+            self._ask(pinned)
+            found |= corner.discrete | {name: (value,) for name, value in pinned.answers.items()}
+        return found
+
+    def _known(self) -> set[str]:
+        """Names of all parameters that are not pinned."""
+        return {name for structure in self._structures() for name in self._probe(structure).asked}
+
+    def to_prepare(self) -> list[dict[str, Value]]:
+        """Configurations with every combination of values of ``PREPARE``, each once; all else at its first value."""
+        values = {name: self.values_of(name) for name in self.prepare}
+        names = [name for name in self.prepare if values[name]]
+        unique: list[dict[str, Value]] = []
+        for combination in itertools.product(*(values[name] for name in names)):
+            config = self.configure(Corner(dict(zip(names, combination, strict=True)), high=False))
+            if config not in unique:
+                unique.append(config)
         return unique
 
     def corners(self) -> Iterator[dict[str, Value]]:
@@ -82,31 +173,67 @@ class Space:
         """
         for structure in self._structures():
             for high in (False, True):
-                yield self.configure(_Corner(structure, high))
+                yield self.configure(Corner(structure, high=high))
 
     def _structures(self, given: Mapping[str, Value] | None = None) -> list[dict[str, Value]]:
-        """Combinations of the choices that change which parameters are asked for, on top of *given*."""
+        """Combinations of the choices that change which parameters are asked for, on top of *given*.
+
+        Of a whole number that does so (a depth of 0 has no backbone to train) the first and the last value count
+        among those that ask for the same.
+        """
         given = dict(given or {})
-        for name, choices in self._probe(given).choices.items():
-            if name not in given:
-                variants = [{**given, name: choice} for choice in choices]
-                if len({frozenset(self._probe(variant).asked) for variant in variants}) > 1:
-                    return [leaf for variant in variants for leaf in self._structures(variant)]
+        probe = self._probe(given)
+        for name, values in probe.discrete.items():
+            if name in given:
+                continue
+            if name in probe.integers and len(values) > _MOST_PROBED:
+                values = (values[0], values[1], values[-1])
+            alike: dict[frozenset[str], list[Value]] = {}
+            for value in values:
+                alike.setdefault(frozenset(self._probe({**given, name: value}).asked), []).append(value)
+            if len(alike) > 1:
+                ends = [value for same in alike.values() for value in dict.fromkeys((same[0], same[-1]))]
+                variants = ends if name in probe.integers else values
+                return [leaf for value in variants for leaf in self._structures({**given, name: value})]
         return [given]
 
-    def _probe(self, structure: Mapping[str, Value]) -> "_Corner":
-        corner = _Corner(structure, high=False)
+    def _probe(self, structure: Mapping[str, Value]) -> Corner:
+        corner = Corner(structure, high=False)
         self.configure(corner)
         return corner
 
     def smallest_and_largest(self) -> tuple[dict[str, Value], dict[str, Value]]:
         """The configurations with every range and choice at its first, and at its last, value."""
-        return self.configure(_Corner({}, high=False)), self.configure(_Corner({}, high=True))
+        return self.configure(Corner({}, high=False)), self.configure(Corner({}, high=True))
+
+
+def full_length(config: Mapping[str, Any], max_epochs: int) -> int:
+    """Epochs after which a trial of this configuration is through.
+
+    >>> full_length({"epochs": 8}, 30), full_length({}, 30), full_length({"epochs": 8}, 1)
+    (8, 30, 1)
+    """
+    return min(int(config.get(EPOCHS, max_epochs)), max_epochs)
 
 
 def known_spaces() -> list[str]:
     """Names that ``--space`` accepts, sorted."""
     return sorted(path.stem for path in SPACES_FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def encoder_spaces() -> list[str]:
+    """Those of the known spaces that search over a pretrained encoder, sorted; found without importing any."""
+    return [name for name in known_spaces() if "ENCODER" in _constants(SPACES_FOLDER / f"{name}.py")]
+
+
+def _constants(path: Path) -> set[str]:
+    targets = (
+        target
+        for statement in ast.parse(path.read_text()).body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+    )
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def space_summary(name: str) -> str:
@@ -127,6 +254,8 @@ def check_space_name(name: str) -> None:
 def load_space(name: str, pins: Mapping[str, str] | None = None) -> Space:
     """The space called *name*, with *pins* of ``--fix`` checked against its ranges.
 
+    A space over encoders has ranges only once it is bound to one: its pins are checked by :meth:`Space.bound_to`.
+
     Raises:
         UserError: the space or a pinned parameter is not known, or a pinned value is out of range
     """
@@ -142,15 +271,18 @@ def load_space(name: str, pins: Mapping[str, str] | None = None) -> Space:
         known_good=tuple(module.KNOWN_GOOD),
         _suggest=module.suggest,
         pins=dict(pins or {}),
+        encoder=getattr(module, "ENCODER", None),
+        encoder_types=tuple(getattr(module, "ENCODER_TYPES", ())),
+        prepare=tuple(getattr(module, "PREPARE", ())),
     )
-    _check_pins(space)
+    if space.encoder is None:
+        _check_pins(space)
     return space
 
 
 def _check_pins(space: Space) -> None:
     # a pinned parameter is answered before it reaches a corner, so the space without pins is asked what it knows
-    free = replace(space, pins={})
-    known = {name for structure in free._structures() for name in free._probe(structure).asked}
+    known = replace(space, pins={})._known()
     unknown = sorted(set(space.pins) - known)
     if unknown:
         raise UserError(
@@ -158,71 +290,3 @@ def _check_pins(space: Space) -> None:
             f"It searches: {', '.join(sorted(known))}."
         )
     space._structures()  # asking is what checks a pinned value against its range
-
-
-class _Corner:
-    """Answers every question with the low or the high end, save for the choices it was given."""
-
-    def __init__(self, structure: Mapping[str, Value], high: bool) -> None:
-        self._structure = structure
-        self._high = high
-        self.asked: set[str] = set()
-        self.choices: dict[str, tuple[Any, ...]] = {}
-
-    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
-        self.asked.add(name)
-        self.choices[name] = tuple(choices)
-        return self._structure.get(name, choices[-1 if self._high else 0])
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        self.asked.add(name)
-        return low + (high - low) // step * step if self._high else low
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        self.asked.add(name)
-        return high if self._high else low
-
-
-class _Pinned:
-    """Answers pinned parameters itself and passes the others on, so that a sampler never sees a pinned one."""
-
-    def __init__(self, trial: Parameters, pins: Mapping[str, str]) -> None:
-        self._trial = trial
-        self._pins = pins
-
-    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
-        if name not in self._pins:
-            return self._trial.suggest_categorical(name, choices)
-        for choice in choices:
-            if str(choice).lower() == self._pins[name].lower():
-                return choice
-        raise self._refuse(name, "one of " + ", ".join(str(choice) for choice in choices))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        if name not in self._pins:
-            return self._trial.suggest_int(name, low, high, step=step, log=log)
-        return cast(int, self._number(name, int, low, high))
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        if name not in self._pins:
-            return self._trial.suggest_float(name, low, high, step=step, log=log)
-        return self._number(name, float, low, high)
-
-    def _number(self, name: str, kind: type[int] | type[float], low: float, high: float) -> float:
-        try:
-            value = kind(self._pins[name])
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise self._refuse(name, f"{'a whole number' if kind is int else 'a number'} from {low:g} to {high:g}")
-        return value
-
-    def _refuse(self, name: str, accepted: str) -> UserError:
-        return UserError(
-            f"--fix {name}={self._pins[name]} is out of range: {name} takes {accepted}. Pin it inside its range, or "
-            "widen the range in the space's file."
-        )

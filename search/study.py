@@ -6,18 +6,20 @@ are the same code. Ray Tune is joined on in :mod:`search.tune_adapters`.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from optuna.trial import TrialState
 
+from search.baselines import BASELINE, baselines_of
 from search.proposals import Proposal, Proposer, SpaceExhausted, StudyJournal, finished_trials
 from search.record import Event, Record
 from search.reports import BadReport, check_report
 from search.result_keys import EPOCH, SCORE
 from search.rungs import RungGroups
-from search.space import Value
+from search.space import Value, full_length
+from ser_models.trial import Baseline
 
 Outcome = Literal["completed", "stopped", "failed"]
 FINAL_EVENTS = ("done", "stopped", "failed")  # after one of these a trial has its outcome
@@ -85,6 +87,12 @@ def trials_of(events: list[Event]) -> dict[int, StudyTrial]:
     return trials
 
 
+def best_of(trials: Iterable[StudyTrial]) -> StudyTrial | None:
+    """The trial with the best score; the first of equals, and none that failed."""
+    scored = [trial for trial in trials if trial.epochs and trial.outcome != "failed"]
+    return max(scored, key=lambda trial: trial.best_score, default=None)
+
+
 def _apply(trials: dict[int, StudyTrial], event: Event) -> None:
     kind = event["kind"]
     if kind == "suggested":
@@ -129,7 +137,7 @@ class Study:
             proposer: new
             rungs: new
             num_trials: how many trials the search has in all, those of the record among them
-            max_epochs: a trial's full length
+            max_epochs: a trial's full length, where its configuration names no shorter one
             journal: makes Optuna's journal from the trials that have finished
         """
         self._record = record
@@ -166,8 +174,7 @@ class Study:
     @property
     def best(self) -> StudyTrial | None:
         """The trial with the best score so far; the first of equals."""
-        scored = [trial for trial in self.trials.values() if trial.epochs and trial.outcome != "failed"]
-        return max(scored, key=lambda trial: trial.best_score, default=None)
+        return best_of(self.trials.values())
 
     def next_trial(self) -> Proposal | None:
         """What to try next, trials of an earlier sitting that did not finish first; None when all were handed out."""
@@ -220,13 +227,23 @@ class Study:
         if self.trials[number].outcome is None:
             self._finish(number, {"kind": "failed", "number": number, "reason": reason})
 
+    @property
+    def baselines(self) -> list[Baseline]:
+        """What the family reaches without a search, as far as it was computed."""
+        return baselines_of(self._record.events)
+
+    def add_baseline(self, baseline: Baseline) -> None:
+        """Write down a baseline, once in the life of a search."""
+        if all(known.name != baseline.name for known in self.baselines):
+            self._append({"kind": BASELINE, "name": baseline.name, "report": dict(baseline.report)})
+
     def end(self, reason: str) -> None:
         """This sitting is over: ``trials``, ``time budget``, ``interrupted``."""
         self._append({"kind": "ended", "reason": reason})
 
     def _judge(self, trial: StudyTrial, cut: str | None) -> None:
         """Write down that *trial* is through, or that the rule cut it."""
-        if len(trial.epochs) >= self._max_epochs:
+        if len(trial.epochs) >= full_length(trial.config, self._max_epochs):
             self._finish(trial.number, {"kind": "done", "number": trial.number})
         elif cut is not None:
             self._finish(trial.number, {"kind": "stopped", "number": trial.number, "reason": cut})

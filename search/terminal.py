@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -11,13 +12,16 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from search.leaderboard import split_settings
+from search.leaderboard import head, split_settings
 from search.record import Event
 from search.result_keys import SCORE
+from search.space import full_length
 from search.study import FINAL_EVENTS, StudyTrial
 
 _LEADERS = 5
+_SAY_SECONDS = 60.0
 _STATUS_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "running": "cyan"}
 
 
@@ -32,12 +36,13 @@ class LiveView:
         Args:
             console: where to
             num_trials: of the whole search, None if time alone ends it
-            max_epochs: a trial's full length
+            max_epochs: a trial's full length, where its configuration names no shorter one
             known: the study's own mapping, which grows while it runs
         """
         self._console = console
         self._max_epochs = max_epochs
         self._trials = known
+        self._preparing: str | None = None
         self._lock = threading.Lock()
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
@@ -59,6 +64,28 @@ class LiveView:
     def say(self, line: str) -> None:
         """Print one line above the table."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def preparing(self) -> Iterator[Callable[[str], None]]:
+        """Gives a function that shows, until the context ends, how far what comes before the trials has got.
+
+        Piped, it prints a line when something else begins to be counted, and once a minute.
+        """
+        said, said_at = "", self._started
+
+        def show(line: str) -> None:
+            nonlocal said, said_at
+            self._preparing = line
+            now, name = time.monotonic(), line.partition(":")[0]
+            if not self._console.is_terminal and (name != said or now - said_at >= _SAY_SECONDS):
+                said, said_at = name, now
+                self.say(f"[{now - self._started:6.1f} s] {line}")
+
+        self._preparing = "preparing what the trials share"
+        try:
+            yield show
+        finally:
+            self._preparing = None
 
     def on_event(self, trial: StudyTrial, event: Event) -> None:
         """A study's listener."""
@@ -83,12 +110,13 @@ class LiveView:
             table.add_row(
                 trial.trial_id,
                 f"[{_STATUS_STYLE[status]}]{status}[/]",
-                f"{len(trial.epochs)}/{self._max_epochs}",
+                f"{len(trial.epochs)}/{full_length(trial.config, self._max_epochs)}",
                 f"{trial.best_score:.3f}" if trial.epochs else "",
                 settings(trial.params),
             )
+        preparing = self._preparing
         with self._lock:
-            return Group(table, self._progress.get_renderable())
+            return Group(table if preparing is None else Text(preparing), self._progress.get_renderable())
 
 
 def settings(params: Mapping[str, Any]) -> str:
@@ -105,7 +133,7 @@ def _sentence(trial: StudyTrial) -> str:
 
 
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
-    """The head of the leaderboard for the terminal."""
+    """The head of the leaderboard for the terminal, with the baselines wherever they stand."""
     # no lines between columns, so that numbers stay whole on 80 columns; only the settings may wrap
     table = Table(title="leaderboard", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("rank", "trial", "status", "val UAR", "95 % over\nspeakers", "accuracy", "epochs", "s"):
@@ -113,7 +141,7 @@ def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
         table.add_column(name, justify="right" if right else "left", no_wrap=True)
     table.add_column("settings that differ", overflow="fold")
     _, varying = split_settings(board)
-    for row in board.head(rows).to_dict("records"):
+    for row in head(board, rows).to_dict("records"):
         chosen = {name: row[f"config.{name}"] for name in varying if pd.notna(row[f"config.{name}"])}
         has_score = pd.notna(row[SCORE])
         table.add_row(

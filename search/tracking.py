@@ -144,7 +144,10 @@ class Tracker:
     def _start(self, trial: StudyTrial) -> Any:
         import wandb
 
-        search_id, data = self._config["search_id"], self._config["data"]
+        search_id, data, plan = self._config["search_id"], self._config["data"], self._config["plan"]
+        encoder = plan.get("encoder")
+        marks = ["generated-speech"] if data["generated"] else []
+        marks += ["random-weights"] if encoder and not encoder["pretrained"] else []
         run = wandb.init(
             project=self._project,
             entity=self._entity,
@@ -152,7 +155,7 @@ class Tracker:
             name=f"{self._folder.name}-{trial.trial_id}",
             group=search_id,
             job_type=self._config["arguments"]["space"],
-            tags=[self._config["plan"]["family"], data["split"], *(["generated-speech"] if data["generated"] else [])],
+            tags=[plan["family"], data["split"], *marks],
             config={
                 **trial.config,
                 **{key: self._config["arguments"][key] for key in ("space", "seed", "sampler", "scheduler")},
@@ -160,6 +163,7 @@ class Tracker:
                 "leaky": data["leaky"],
                 "manifest_hash": data["manifest_hash"],
                 "commit": self._config["commit"],
+                **({"encoder": encoder["label"]} if encoder else {}),
             },
             dir=str(self._folder),
             mode=cast(Literal["online", "offline"], self._mode),

@@ -4,8 +4,6 @@ A trial always begins by looking for its own last checkpoint, so a resumed searc
 case. It reports the epochs of the checkpoint again; the study passes over those it knows.
 """
 
-import contextlib
-import ctypes
 import dataclasses
 import importlib
 import pickle
@@ -15,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.result_keys import EPOCH, NUM_PARAMETERS, SCORE
+from search.result_keys import EPOCH, FACTS, NUM_PARAMETERS, SCORE
+from search.space import full_length
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 
@@ -35,7 +34,7 @@ class TrialPlan:
         family_module: builds the trial
         task: data, split, emotions, cache and device (:class:`ser_models.task.Task`, as a dict)
         seed: the search's seed
-        max_epochs: a trial's full length
+        max_epochs: a trial's full length, where its configuration names no shorter one
         threads: threads that torch may use
         corners: the space's smallest and largest configuration, tried out by each worker before its first trial
     """
@@ -176,6 +175,7 @@ def _save_checkpoint(trial: Any, path: Path) -> None:
 def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
     import torch
 
+    from ser_models.memory import give_back_freed_memory
     from ser_models.task import Task
 
     torch.set_num_threads(plan.threads)
@@ -184,18 +184,14 @@ def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips:
         config,
         Task.from_dict(plan.task),
         seed=derive_seed(plan.seed, "trial", number),
-        max_epochs=plan.max_epochs,
+        max_epochs=full_length(config, plan.max_epochs),
         probe_clips=probe_clips,
     )
-    _give_back_freed_memory()
+    give_back_freed_memory()  # computing features and fitting a scaler leave some 100 MB
     return trial
 
 
-def _give_back_freed_memory() -> None:
-    """Let the C library return what building freed: computing features and fitting a scaler leave some 100 MB."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc keeps no such heap
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _report(trial: Any, result: Any) -> dict[str, Any]:
-    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters}
+    facts = getattr(trial, "facts", {})
+    # pairs, since Tune would flatten a dictionary
+    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters, FACTS: [list(fact) for fact in facts.items()]}

@@ -108,10 +108,15 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
     if stopper.failure is not None:
         raise stopper.failure
     if stopper.space_problem is not None:
-        raise UserError(
-            f"the space has a configuration that cannot be trained, so no trial was started. {stopper.space_problem} "
-            "Correct the range in the space's file, or pin the parameter with --fix."
-        )
+        raise corner_problem(stopper.space_problem)
+
+
+def corner_problem(problem: str) -> UserError:
+    """What a user is told of a space with a corner that cannot be trained."""
+    return UserError(
+        f"the space has a configuration that cannot be trained, so no trial was started. {problem} "
+        "Correct the range in the space's file, or pin the parameter with --fix."
+    )
 
 
 def _trial_dirname(trial: Any) -> str:

@@ -88,23 +88,78 @@ def uar_interval(
         ValueError: if the shapes differ, a count is impossible, or *level* or *draws* is out of range
     """
     hits, totals = np.asarray(hits), np.asarray(totals)
+    _check_counts(hits, totals)
+    times_drawn = _draw_speakers(totals, seed, draws, level)
+    return _percentiles(_drawn_uar(hits, totals, times_drawn), level)
+
+
+def uar_difference_interval(
+    hits_a: np.ndarray,
+    hits_b: np.ndarray,
+    totals: np.ndarray,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the difference in UAR of two classifiers that were judged on the same clips.
+
+    The same drawn speakers count for both, so what makes a speaker hard for either does not widen the interval.
+
+    Args:
+        hits_a: right clips of the first per speaker and class, integers, shape ``(speakers, classes)``
+        hits_b: of the second, likewise
+        totals: clips per speaker and class, likewise
+        seed: seed of the draws
+        draws: number of bootstrap samples
+        level: coverage in (0, 1)
+
+    Returns:
+        lower and upper bound of ``UAR(a) - UAR(b)``, in [-1, 1]; both NaN with fewer than two speakers
+
+    Raises:
+        ValueError: as :func:`uar_interval`
+    """
+    hits_a, hits_b, totals = np.asarray(hits_a), np.asarray(hits_b), np.asarray(totals)
+    _check_counts(hits_a, totals)
+    _check_counts(hits_b, totals)
+    times_drawn = _draw_speakers(totals, seed, draws, level)
+    return _percentiles(_drawn_uar(hits_a, totals, times_drawn) - _drawn_uar(hits_b, totals, times_drawn), level)
+
+
+def _check_counts(hits: np.ndarray, totals: np.ndarray) -> None:
     if hits.shape != totals.shape or hits.ndim != 2:
         raise ValueError(f"hits have shape {hits.shape}, totals {totals.shape}: both must be (speakers, classes)")
     if (hits < 0).any() or (hits > totals).any():
         raise ValueError("hits must lie between 0 and totals")
+
+
+def _draw_speakers(totals: np.ndarray, seed: int, draws: int, level: float) -> np.ndarray:
+    """How often each speaker is in each bootstrap sample, int64 ``(draws, speakers)``; no sample of one speaker."""
     if not 0 < level < 1 or draws < 1:
         raise ValueError(f"level is {level}, draws is {draws}: level must lie in (0, 1), draws must be 1 or more")
-    num_speakers = len(hits)
-    if num_speakers < 2 or not totals.any():
-        return float("nan"), float("nan")
+    num_speakers = len(totals)
+    if num_speakers < 2:
+        return np.zeros((0, num_speakers), dtype=np.int64)
     chosen = np.random.default_rng(seed).integers(0, num_speakers, size=(draws, num_speakers))
     times_drawn = np.zeros((draws, num_speakers), dtype=np.int64)
     np.add.at(times_drawn, (np.arange(draws)[:, None], chosen), 1)
+    return times_drawn
+
+
+def _drawn_uar(hits: np.ndarray, totals: np.ndarray, times_drawn: np.ndarray) -> np.ndarray:
+    """UAR of each bootstrap sample, float64; samples without a clip are left out."""
     drawn_hits, drawn_totals = times_drawn @ hits, times_drawn @ totals  # (draws, classes)
     present = drawn_totals > 0
     recalls = np.where(present, drawn_hits / np.maximum(drawn_totals, 1), 0.0)
     occurring = present.sum(axis=1)
-    scores = recalls.sum(axis=1)[occurring > 0] / occurring[occurring > 0]
+    scores: np.ndarray = recalls.sum(axis=1)[occurring > 0] / occurring[occurring > 0]
+    return scores
+
+
+def _percentiles(scores: np.ndarray, level: float) -> tuple[float, float]:
+    if not len(scores):
+        return float("nan"), float("nan")
     tail = (1 - level) / 2
     low, high = np.quantile(scores, [tail, 1 - tail])
     return float(low), float(high)

@@ -20,16 +20,63 @@ class ParameterGroup:
     """Parameters that share a peak learning rate and a weight decay, e.g. a head or a backbone.
 
     Attributes:
-        name: for messages and results
+        name: for messages and results; no two groups of an optimiser share one
         parameters: the trained parameters
         learning_rate: peak learning rate, per step
         weight_decay: decoupled for AdamW, an L2 penalty otherwise; not applied to vectors (biases, norms)
+        first_epoch: the epoch, from 1, at whose beginning the parameters thaw; before it they stay as they are
     """
 
     name: str
     parameters: Sequence[nn.Parameter]
     learning_rate: float
     weight_decay: float
+    first_epoch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.first_epoch < 1:
+            raise ValueError(f"first_epoch={self.first_epoch} of group {self.name!r} must be at least 1")
+
+
+def layerwise_groups(
+    layers: Sequence[Sequence[nn.Parameter]],
+    *,
+    learning_rate: float,
+    decay: float,
+    weight_decay: float,
+    first_epoch: int = 1,
+) -> list[ParameterGroup]:
+    """A group for each layer of a backbone, whose learning rates fall from the top to the bottom.
+
+    Lower layers of a pretrained encoder hold what is general and are to move less (Howard and Ruder 2018,
+    "discriminative fine-tuning").
+
+    Args:
+        layers: parameters of each layer, from bottom to top
+        learning_rate: peak of the top layer, per step
+        decay: each layer's rate by the rate of the one above it, in (0, 1]
+        weight_decay: of all layers
+        first_epoch: likewise
+
+    Returns:
+        from bottom to top, called ``layer.0``, ``layer.1`` and so on
+
+    >>> groups = layerwise_groups([[], [], []], learning_rate=1.0, decay=0.5, weight_decay=0.0)
+    >>> [(group.name, group.learning_rate) for group in groups]
+    [('layer.0', 0.25), ('layer.1', 0.5), ('layer.2', 1.0)]
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay={decay} must be above 0 and at most 1")
+    return [
+        ParameterGroup(
+            f"layer.{number}",
+            parameters,
+            learning_rate * decay ** (len(layers) - 1 - number),
+            weight_decay,
+            first_epoch,
+        )
+        for number, parameters in enumerate(layers)
+    ]
 
 
 def _leave_the_compiler_unloaded() -> None:
@@ -63,13 +110,18 @@ def build_optimiser(name: str, groups: Iterable[ParameterGroup]) -> torch.optim.
 
     Args:
         name: one of :data:`OPTIMISERS`
-        groups: what is trained; groups without parameters are left out
+        groups: what is trained. Parameters that need no gradient when this is called are left out, and so are groups
+            without others; groups that thaw later are in it, and :func:`thaw` keeps them still until then
 
     Raises:
-        ValueError: if the name is not known, or nothing is trained
+        ValueError: if the name is not known, two groups share one, or nothing is trained in the first epoch
     """
     torch_groups: list[dict[str, object]] = []
+    names: set[str] = set()
     for group in groups:
+        if group.name in names:
+            raise ValueError(f"two parameter groups are called {group.name!r}")
+        names.add(group.name)
         trained = [parameter for parameter in group.parameters if parameter.requires_grad]
         for decayed in (True, False):
             members = [parameter for parameter in trained if (parameter.ndim >= 2) == decayed]
@@ -77,13 +129,15 @@ def build_optimiser(name: str, groups: Iterable[ParameterGroup]) -> torch.optim.
                 torch_groups.append(
                     {
                         "params": members,
+                        "name": group.name,
+                        "first_epoch": group.first_epoch,
                         "lr": group.learning_rate,
                         "peak_lr": group.learning_rate,
                         "weight_decay": group.weight_decay if decayed else 0.0,
                     }
                 )
-    if not torch_groups:
-        raise ValueError("no parameter is trained")
+    if not any(group["first_epoch"] == 1 for group in torch_groups):
+        raise ValueError("no parameter is trained in the first epoch")
     # A small network has dozens of small tensors: one fused call for all of them costs a fraction of one call each.
     if name == "adamw":
         return torch.optim.AdamW(torch_groups, fused=True)
@@ -96,16 +150,28 @@ def build_optimiser(name: str, groups: Iterable[ParameterGroup]) -> torch.optim.
     raise ValueError(f"optimiser {name!r} is not known; known are {', '.join(OPTIMISERS)}")
 
 
-def learning_rate_factor(schedule: str, step: int, total_steps: int) -> float:
+def thaw(optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    """Let the groups train whose first epoch is *epoch* or earlier, and no others.
+
+    Parameters without a gradient are passed over by torch's optimisers: no step, no weight decay, no state. A function
+    of the epoch alone, so a resumed training needs no state of it.
+    """
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(group["first_epoch"] <= epoch)
+
+
+def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup_share: float = WARMUP_SHARE) -> float:
     """Share of the peak learning rate that step *step* uses.
 
-    It rises linearly over the first :data:`WARMUP_SHARE` of the steps, then stays or falls to almost 0 at the last.
+    It rises linearly over the first *warmup_share* of the steps, then stays or falls to almost 0 at the last.
     A function of the step alone, so a resumed training needs no state of it.
 
     Args:
         schedule: one of :data:`SCHEDULES`
         step: 0-based step
         total_steps: steps of the whole training
+        warmup_share: of them, in [0, 1]
 
     Returns:
         factor in (0, 1]
@@ -113,7 +179,7 @@ def learning_rate_factor(schedule: str, step: int, total_steps: int) -> float:
     >>> [round(learning_rate_factor("linear", step, 41), 2) for step in (0, 1, 2, 3, 22, 40)]
     [0.25, 0.5, 0.75, 1.0, 0.5, 0.03]
     """
-    warmup_steps = math.ceil(WARMUP_SHARE * total_steps)
+    warmup_steps = math.ceil(warmup_share * total_steps)
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     done = (step - warmup_steps) / (total_steps - warmup_steps)  # in [0, 1)
@@ -130,3 +196,10 @@ def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
     """Give every group *factor* times its own peak."""
     for group in optimiser.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def learning_rates(optimiser: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
+    """Learning rate of every group by its name, as last set; 0 for a group that trains from a later epoch on."""
+    return {
+        group["name"]: float(group["lr"]) if group["first_epoch"] <= epoch else 0.0 for group in optimiser.param_groups
+    }

@@ -19,6 +19,10 @@ class Task:
         cache_dir: folder of the cached features on this node
         cache_gb: how many gigabytes (10**9 bytes) the cache may hold
         device: torch's name of where to train, e.g. ``"cpu"`` or ``"cuda"``
+        encoder: which pretrained encoder, in the words of ``ser_models.encoders.source``; empty where none is used
+        precision: of an encoder's arithmetic: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where the device
+            computes it fast
+        cache_precision: in which frozen layers' outputs are kept on disk: ``"bf16"`` or ``"fp32"``
     """
 
     corpus_folder: str
@@ -28,6 +32,9 @@ class Task:
     cache_dir: str
     cache_gb: float
     device: str
+    encoder: str = ""
+    precision: str = "auto"
+    cache_precision: str = "bf16"
 
     def __post_init__(self) -> None:
         if len(self.emotions) < 2 or len(set(self.emotions)) != len(self.emotions):

@@ -3,8 +3,8 @@
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,21 +15,24 @@ from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 from ser_models import metrics
 from ser_models.config import ReadConfig
+from ser_models.losses import WeightedCrossEntropy
 from ser_models.messages import brief
+from ser_models.micro_batches import BatchGradients, TrainingBatch, split
 from ser_models.optimisers import (
     OPTIMISERS,
     SCHEDULES,
+    WARMUP_SHARE,
     ParameterGroup,
     build_optimiser,
     learning_rate_factor,
+    learning_rates,
     set_learning_rates,
     take_step,
+    thaw,
 )
+from ser_models.precision import autocast, resolve_precision
 
-if TYPE_CHECKING:
-    from ser_data.batches import Batch
-
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class DivergedError(RuntimeError):
@@ -47,7 +50,7 @@ class BatchSource(Protocol):
         """Batches an epoch."""
         ...
 
-    def epoch(self, generator: torch.Generator | None) -> Iterator["Batch"]:
+    def epoch(self, generator: torch.Generator | None) -> Iterator[TrainingBatch]:
         """The batches of one epoch, in an order drawn from *generator*."""
         ...
 
@@ -60,7 +63,7 @@ class TrainingData:
         train: batches of the training clips
         validation: batches of the validation clips, in any order
         class_weights: float32 (num_classes,), of the training clips
-        validation_clips: int64 (num_validation,), as in ``Batch.clips``
+        validation_clips: int64 (num_validation,), as in ``TrainingBatch.clips``
         validation_labels: int64 (num_validation,)
         validation_speakers: str (num_validation,)
     """
@@ -87,6 +90,9 @@ class TrainingSettings:
         label_smoothing: share of each target spread over all classes, in [0, 1)
         class_weights: whether the loss weighs rare classes up
         clip_norm: largest norm of the gradient of all parameters together
+        accumulation: micro-batches that a batch is split into, for networks whose batch exceeds the memory. The step is
+            that of the whole batch, but for layers that look across the batch (batch normalisation)
+        warmup_share: of all steps, over which the learning rate rises
     """
 
     epochs: int
@@ -98,10 +104,20 @@ class TrainingSettings:
     label_smoothing: float
     class_weights: bool
     clip_norm: float = 5.0
+    accumulation: int = 1
+    warmup_share: float = WARMUP_SHARE
+
+    def __post_init__(self) -> None:
+        if self.accumulation < 1:
+            raise ValueError(f"accumulation={self.accumulation} must be at least 1")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share={self.warmup_share} must be from 0 to 1")
 
     @classmethod
     def read(cls, config: ReadConfig, *, epochs: int) -> "TrainingSettings":
-        """The settings that a configuration holds under the names of the attributes (not ``clip_norm``).
+        """The settings that a configuration holds under the names of the attributes.
+
+        Those with a default keep it: a family that reads them takes ``dataclasses.replace``.
 
         Raises:
             ConfigError: if one is missing or out of range
@@ -133,6 +149,7 @@ class EpochResult:
         clips_per_second: training clips by wall time of training
         learning_rate: of the epoch's last step, of the first parameter group
         val_hits: right clips by validation speaker (sorted by name) and class
+        learning_rates: of the epoch's last step, by parameter group; 0 for one that does not train yet
     """
 
     epoch: int
@@ -145,6 +162,7 @@ class EpochResult:
     clips_per_second: float
     learning_rate: float
     val_hits: list[list[int]]
+    learning_rates: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as values that JSON takes."""
@@ -158,14 +176,18 @@ class Trainer:
     so the state between two epochs holds no generator, and a resumed training gives the numbers of one that was not.
 
     Args:
-        model: ``model(inputs (batch, frames, dim), lengths (batch,)) -> logits (batch, num_classes)``
+        model: ``model(*arguments of a batch) -> logits (batch, num_classes)``. It may keep frozen parts out of its
+            state dict, and in evaluation mode by a ``train()`` of its own
         settings: how it is trained
         data: batches, class weights, and whose clips the validation ones are
         seed: the trial's seed
         device: torch's name of where to train
         groups: parameters with learning rates of their own; what they leave out trains with the settings' rate
+        precision: one of ``ser_models.precision.PRECISIONS``, of the forward passes; weights, loss and optimiser are
+            float32 always
 
     Attributes:
+        precision: what that came to on the device, ``"fp32"`` or ``"bf16"``
         epoch: epochs done
         history: their results
         best_epoch: the first epoch with the highest ``val_uar``; 0 before the first
@@ -183,29 +205,40 @@ class Trainer:
         seed: int,
         device: str = "cpu",
         groups: Sequence[ParameterGroup] = (),
+        precision: str = "fp32",
     ) -> None:
         self.model = model.to(device)
         self.settings = settings
         self.data = data
         self.seed = seed
         self.device = torch.device(device)
+        self.precision = resolve_precision(precision, device)
         self.epoch = 0
         self.history: list[EpochResult] = []
         self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
-        self._optimiser = build_optimiser(settings.optimiser, _with_rest(groups, model, settings))
-        self._class_weights = data.class_weights.to(self.device) if settings.class_weights else None
+        self._groups = _with_rest(groups, model, settings)
+        self._optimiser = build_optimiser(settings.optimiser, self._groups)
+        weights = data.class_weights.to(self.device) if settings.class_weights else None
+        loss = WeightedCrossEntropy(weights, settings.label_smoothing)
+        self._gradients = BatchGradients(loss, self._optimiser, device=self.device, parts=settings.accumulation)
         self._num_classes = len(data.class_weights)
         names, self._speaker_rows = np.unique(data.validation_speakers, return_inverse=True)
         self.val_speakers = tuple(str(name) for name in names)
         self.val_totals = self._count_by_speaker(np.ones(len(data.validation_labels), dtype=bool))
         self._validation_rows = {int(clip): row for row, clip in enumerate(data.validation_clips)}
 
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches that a batch is split into: the settings', or more since the memory ran out."""
+        return self._gradients.parts
+
     def run(self) -> Iterator[EpochResult]:
         """Train from the epoch after :attr:`epoch` to the last, giving each epoch's result when it is done.
 
         Raises:
             DivergedError: if a loss is not finite, naming the epoch
+            OutOfMemoryError: if a batch does not fit into the memory in smaller parts either
         """
         while self.epoch < self.settings.epochs:
             yield self._run_epoch(self.epoch + 1)
@@ -224,9 +257,8 @@ class Trainer:
         The tensors are the live ones: save the state before the next epoch.
         """
         return {
-            "version": STATE_VERSION,
-            "settings": dataclasses.asdict(self.settings),
-            "seed": self.seed,
+            **self._identity(),
+            "accumulation": self.accumulation,
             "epoch": self.epoch,
             "model": self.model.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -239,10 +271,9 @@ class Trainer:
         """Go on from where :meth:`state` was taken.
 
         Raises:
-            CheckpointError: if the state is of another version, seed, setting or network
+            CheckpointError: if the state is of another version, seed, setting, precision or network
         """
-        expected = {"version": STATE_VERSION, "seed": self.seed, "settings": dataclasses.asdict(self.settings)}
-        for name, value in expected.items():
+        for name, value in self._identity().items():
             if state.get(name) != value:
                 raise CheckpointError(
                     f"The checkpoint has {name} {state.get(name)!r}; this trial has {value!r}. A checkpoint continues "
@@ -256,10 +287,21 @@ class Trainer:
                 f"The checkpoint does not fit this network: {brief(error)}. A checkpoint continues only the trial that "
                 "wrote it. Remove the checkpoint to train from the first epoch."
             ) from error
+        self._gradients.parts = state["accumulation"]
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
         self.best_epoch = state["best_epoch"]
         self.best_weights = {name: tensor.detach().cpu() for name, tensor in state["best_weights"].items()}
+
+    def _identity(self) -> dict[str, Any]:
+        """What a state must share with a training that goes on from it."""
+        return {
+            "version": STATE_VERSION,
+            "seed": self.seed,
+            "settings": dataclasses.asdict(self.settings),
+            "precision": self.precision,
+            "groups": {some.name: [some.learning_rate, some.weight_decay, some.first_epoch] for some in self._groups},
+        }
 
     def _run_epoch(self, epoch: int) -> EpochResult:
         started = time.perf_counter()
@@ -272,6 +314,7 @@ class Trainer:
             raise DivergedError(f"Epoch {epoch}: the validation loss is {val_loss}.")
         predictions = logits.argmax(dim=1).numpy()
         matrix = metrics.confusion(self.data.validation_labels, predictions, self._num_classes)
+        rates = learning_rates(self._optimiser, epoch)
         result = EpochResult(
             epoch=epoch,
             train_loss=train_loss,
@@ -281,8 +324,9 @@ class Trainer:
             val_macro_f1=metrics.macro_f1(matrix),
             seconds=time.perf_counter() - started,
             clips_per_second=num_clips / (trained - started),
-            learning_rate=float(self._optimiser.param_groups[0]["lr"]),
+            learning_rate=next(iter(rates.values())),
             val_hits=self._count_by_speaker(predictions == self.data.validation_labels).tolist(),
+            learning_rates=rates,
         )
         self.epoch = epoch
         self.history.append(result)
@@ -293,28 +337,19 @@ class Trainer:
 
     def _train(self, epoch: int) -> tuple[float, int]:
         """One pass over the training clips: mean loss and number of clips."""
+        thaw(self._optimiser, epoch)
         self.model.train()
         settings, source = self.settings, self.data.train
         total_steps, step = settings.epochs * len(source), (epoch - 1) * len(source)
-        trained = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
         loss_sum, num_clips = torch.zeros((), device=self.device), 0
         # Dropout draws from torch's global generator: seeded here for this epoch, and put back afterwards.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
             for batch in source.epoch(generator):
-                set_learning_rates(self._optimiser, learning_rate_factor(settings.schedule, step, total_steps))
-                loss = functional.cross_entropy(
-                    self._logits(batch),
-                    batch.labels.to(self.device),
-                    weight=self._class_weights,
-                    label_smoothing=settings.label_smoothing,
-                )
-                self._optimiser.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(trained, settings.clip_norm)
-                take_step(self._optimiser)
-                loss_sum += loss.detach() * len(batch.labels)
+                factor = learning_rate_factor(settings.schedule, step, total_steps, settings.warmup_share)
+                set_learning_rates(self._optimiser, factor)
+                loss_sum += self._step(batch) * len(batch.labels)
                 num_clips += len(batch.labels)
                 step += 1
         mean_loss = float(loss_sum) / num_clips
@@ -322,8 +357,21 @@ class Trainer:
             raise DivergedError(f"Epoch {epoch}: the training loss is {mean_loss}.")
         return mean_loss, num_clips
 
-    def _logits(self, batch: "Batch") -> torch.Tensor:
-        return self.model(batch.inputs.to(self.device), batch.lengths.to(self.device))
+    def _step(self, batch: TrainingBatch) -> torch.Tensor:
+        """One step of the optimiser; gives the batch's loss, float32 ()."""
+        with self._gradients.explaining_out_of_memory(batch):
+            loss = self._gradients.leave(batch, self._logits)
+            trained = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
+            take_step(self._optimiser)
+        return loss
+
+    def _logits(self, arguments: Sequence[torch.Tensor]) -> torch.Tensor:
+        """float32 (clips, num_classes) on the device."""
+        with autocast(self.precision, self.device):
+            moved = [argument.to(self.device, non_blocking=self.device.type == "cuda") for argument in arguments]
+            logits: torch.Tensor = self.model(*moved)
+        return logits.float()
 
     @torch.no_grad()
     def _validation_logits(self) -> torch.Tensor:
@@ -332,7 +380,9 @@ class Trainer:
         logits = torch.full((len(self._validation_rows), self._num_classes), float("nan"))
         for batch in self.data.validation.epoch(None):
             rows = [self._validation_rows[clip] for clip in batch.clips.tolist()]
-            logits[rows] = self._logits(batch).float().cpu()
+            with self._gradients.explaining_out_of_memory(batch):
+                parts = [self._logits(part).cpu() for part in split(batch.arguments, self.accumulation)]
+            logits[rows] = torch.cat(parts)
         return logits
 
     def _count_by_speaker(self, counted: np.ndarray) -> np.ndarray:

@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
+from ser_data import batch_order
 from ser_data.augment import SpecAugment
 from ser_data.features.clip_frames import ClipFrames
 from ser_data.scaler import Scaler
-
-_POOL_BATCHES = 8  # batches' worth of clips that are sorted by length together: little padding, still well mixed
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class Batch:
     lengths: torch.Tensor
     labels: torch.Tensor
     clips: torch.Tensor
+
+    @property
+    def arguments(self) -> tuple[torch.Tensor, ...]:
+        """What a model is called with: :attr:`inputs` and :attr:`lengths`."""
+        return self.inputs, self.lengths
 
 
 class Batches:
@@ -88,7 +92,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        return -(-len(self._indices) // self._batch_size)
+        return batch_order.num_batches(len(self._indices), self._batch_size)
 
     def epoch(self, generator: torch.Generator | None) -> Iterator[Batch]:
         """All clips once.
@@ -110,17 +114,10 @@ class Batches:
         """The source of each clip, and the clips of each batch, both as positions in ``indices``."""
         num_clips = len(self._indices)
         if not self._shuffle or generator is None:
-            order = np.argsort(self._lengths[0], kind="stable")
-            return np.zeros(num_clips, dtype=np.int64), self._deal(order)
+            return np.zeros(num_clips, dtype=np.int64), batch_order.by_length(self._lengths[0], len(self))
         sources = torch.randint(len(self._sources), (num_clips,), generator=generator).numpy()
-        order = torch.randperm(num_clips, generator=generator).numpy()
         lengths = self._lengths[sources, np.arange(num_clips)]
-        pools = np.array_split(order, max(1, round(len(self) / _POOL_BATCHES)))
-        dealt = self._deal(np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]))
-        return sources, [dealt[number] for number in torch.randperm(len(dealt), generator=generator).tolist()]
-
-    def _deal(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        return np.array_split(order, len(self)) if len(order) else []
+        return sources, batch_order.shuffled(lengths, len(self), generator)
 
     def _gather(self, rows: NDArray[np.int64], sources: NDArray[np.int64], generator: torch.Generator | None) -> Batch:
         lengths, starts = self._lengths[sources, rows], self._starts[sources, rows]

@@ -116,3 +116,44 @@ class TestUarInterval:
     def test_impossible_counts_are_refused(self, hits: list[list[int]], totals: list[list[int]], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             metrics.uar_interval(np.array(hits), np.array(totals))
+
+
+class TestUarDifferenceInterval:
+    def test_a_hand_worked_example(self) -> None:
+        """Two speakers, one class: a draw holds the first twice, the second twice, or both (half of all draws)."""
+        totals = np.array([[10], [10]])
+        a, b = np.array([[9], [5]]), np.array([[7], [5]])  # +.2 for the first speaker, 0 for the second
+        assert metrics.uar_difference_interval(a, b, totals) == pytest.approx((0.0, 0.2))
+        assert metrics.uar_difference_interval(a, b, totals, level=0.4) == pytest.approx((0.1, 0.1))
+        assert metrics.uar_difference_interval(b, a, totals) == pytest.approx((-0.2, 0.0))
+
+    def test_it_agrees_with_a_loop_over_draws_of_the_same_speakers_for_both(self) -> None:
+        generator = np.random.default_rng(2)
+        totals = generator.integers(0, 9, (7, 3))
+        a, b = generator.integers(0, totals + 1), generator.integers(0, totals + 1)
+        differences = []
+        for rows in np.random.default_rng(5).integers(0, 7, size=(300, 7)):
+            clips = totals[rows].sum(axis=0)
+            recalls = [hits[rows].sum(axis=0)[clips > 0] / clips[clips > 0] for hits in (a, b)]
+            differences.append(recalls[0].mean() - recalls[1].mean())
+        expected = np.quantile(differences, [0.05, 0.95])
+        assert metrics.uar_difference_interval(a, b, totals, seed=5, draws=300, level=0.9) == pytest.approx(expected)
+
+    def test_what_is_hard_for_both_does_not_widen_it(self) -> None:
+        totals = np.full((9, 2), 20)
+        base = np.arange(9)[:, None] * 2 + np.zeros((9, 2), int)
+        low, high = metrics.uar_difference_interval(base + 2, base, totals)
+        assert (low, high) == pytest.approx((0.1, 0.1))
+        wide = metrics.uar_interval(base, totals)
+        assert wide[1] - wide[0] > 0.2
+
+    def test_one_speaker_says_nothing_of_others(self) -> None:
+        assert np.isnan(metrics.uar_difference_interval(np.array([[3]]), np.array([[2]]), np.array([[5]]))).all()
+
+    def test_impossible_counts_of_either_are_refused(self) -> None:
+        good, totals = np.array([[1], [1]]), np.array([[2], [2]])
+        for pair in ((good, good + 2), (good + 2, good)):
+            with pytest.raises(ValueError, match="between 0 and totals"):
+                metrics.uar_difference_interval(*pair, totals)
+        with pytest.raises(ValueError, match=r"hits have shape \(1, 1\), totals \(2, 1\)"):
+            metrics.uar_difference_interval(good, good[:1], totals)

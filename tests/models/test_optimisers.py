@@ -6,7 +6,16 @@ import sys
 import pytest
 import torch
 
-from ser_models.optimisers import OPTIMISERS, ParameterGroup, build_optimiser, take_step
+from ser_models.optimisers import (
+    OPTIMISERS,
+    ParameterGroup,
+    build_optimiser,
+    layerwise_groups,
+    learning_rates,
+    set_learning_rates,
+    take_step,
+    thaw,
+)
 
 
 def _trained(name: str, *, ours: bool) -> list[torch.Tensor]:
@@ -42,3 +51,46 @@ take_step(optimiser); optimiser.zero_grad(); optimiser.load_state_dict(optimiser
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _layers(number: int) -> list[list[torch.nn.Parameter]]:
+    return [list(torch.nn.Linear(3, 3).parameters()) for _ in range(number)]
+
+
+def test_layers_learn_slower_the_lower_they_are() -> None:
+    layers = _layers(3)
+    groups = layerwise_groups(layers, learning_rate=1e-3, decay=0.5, weight_decay=0.1, first_epoch=2)
+    assert [group.name for group in groups] == ["layer.0", "layer.1", "layer.2"]
+    assert [group.learning_rate for group in groups] == pytest.approx([2.5e-4, 5e-4, 1e-3])
+    assert [group.parameters for group in groups] == layers
+    assert {group.weight_decay for group in groups} == {0.1}
+    assert {group.first_epoch for group in groups} == {2}
+
+
+@pytest.mark.parametrize("decay", [0.0, -1.0, 1.1])
+def test_a_decay_that_is_none_is_refused(decay: float) -> None:
+    with pytest.raises(ValueError, match=f"decay={decay} must be above 0 and at most 1"):
+        layerwise_groups(_layers(2), learning_rate=1e-3, decay=decay, weight_decay=0.0)
+
+
+def test_groups_thaw_one_by_one_and_report_their_rates() -> None:
+    bottom, top = _layers(2)
+    groups = [ParameterGroup("top", top, 1.0, 0.0), ParameterGroup("bottom", bottom, 0.5, 0.0, first_epoch=3)]
+    optimiser = build_optimiser("adamw", groups)
+    set_learning_rates(optimiser, 0.1)
+    for epoch, thawed in ((1, False), (2, False), (3, True), (4, True), (1, False)):
+        thaw(optimiser, epoch)
+        assert all(parameter.requires_grad for parameter in top)
+        assert all(parameter.requires_grad == thawed for parameter in bottom)
+        assert learning_rates(optimiser, epoch) == pytest.approx({"top": 0.1, "bottom": 0.05 if thawed else 0.0})
+
+
+def test_two_groups_of_one_name_are_refused() -> None:
+    groups = [ParameterGroup("layer.0", layer, 0.1, 0.0) for layer in _layers(2)]
+    with pytest.raises(ValueError, match=r"two parameter groups are called 'layer\.0'"):
+        build_optimiser("adamw", groups)
+
+
+def test_a_first_epoch_before_the_first_is_refused() -> None:
+    with pytest.raises(ValueError, match="first_epoch=0 of group 'head' must be at least 1"):
+        ParameterGroup("head", [], 0.1, 0.0, first_epoch=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.cluster import Cluster, joined_cluster
+from tests.search.command import Command
 from tests.search.knob_search import ROOT, Sitting, knob_spaces, sit
 
 Search = Callable[..., Sitting]
@@ -58,3 +59,17 @@ def knob_search(cluster: Cluster, prepared_tone_corpus: Path) -> Search:
 def finished_search(knob_search: Search, tmp_path_factory: pytest.TempPathFactory) -> Sitting:
     """A search of four trials that ran to its end. Read only; copy the folder before changing anything."""
     return knob_search(tmp_path_factory.mktemp("finished") / "run", "--space", "plain", "--max-concurrent", "1")
+
+
+@pytest.fixture
+def command() -> Iterator[Callable[..., Command]]:
+    """Starts commands, and ends those that a failed test left running."""
+    started: list[Command] = []
+
+    def start(*options: str) -> Command:
+        started.append(Command(*options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.clean_up()

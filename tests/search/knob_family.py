@@ -106,8 +106,9 @@ class KnobTrial:
 
     num_parameters = 7
 
-    def __init__(self, trainer: KnobTrainer) -> None:
+    def __init__(self, trainer: KnobTrainer, facts: Mapping[str, str | int | float]) -> None:
         self.trainer = trainer
+        self.facts = facts
 
     def export(self, folder: Path, provenance: Mapping[str, object]) -> None:
         if not self.trainer.history:
@@ -125,4 +126,8 @@ def build(
     folder = Path(task.cache_dir)
     folder.mkdir(parents=True, exist_ok=True)
     quick = {**config, "epoch_seconds": 0.0} if probe_clips is not None else config
-    return KnobTrial(KnobTrainer(quick, max_epochs, folder))
+    depth = config.get("depth")
+    facts = (
+        {} if depth is None else {"precision": "fp32", "trained_parameters": 3 + depth, "boundary": f"layer {depth}"}
+    )
+    return KnobTrial(KnobTrainer(quick, max_epochs, folder), facts)

@@ -29,12 +29,14 @@ ROOT = Path(__file__).parent.parent.parent
 SPACES = Path(__file__).parent / "knob_spaces"
 KNOB = Family("knob", "tests.search.knob_family", cpus_per_trial=1, gpus_per_trial=0.0)
 
+LAYERED = Family("layered", "tests.search.layered_family", cpus_per_trial=1, gpus_per_trial=0.0, prepare=True)
+
 
 @contextlib.contextmanager
 def knob_spaces() -> Iterator[None]:
-    """The knob family and its spaces in place of the project's."""
+    """The knob families and their spaces in place of the project's."""
     with (
-        mock.patch.dict(search.families.FAMILIES, {"knob": KNOB}),
+        mock.patch.dict(search.families.FAMILIES, {"knob": KNOB, "layered": LAYERED}),
         mock.patch.object(search.space, "SPACES_FOLDER", SPACES),
         mock.patch.object(search.spaces, "__path__", [str(SPACES)]),
     ):

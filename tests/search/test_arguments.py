@@ -26,6 +26,11 @@ from ser_data.errors import UserError
         (["--fix", "blocks"], r"--fix 'blocks' is not accepted: it takes NAME=VALUE"),
         (["--seed", "-1"], r"--seed: '-1' is not accepted"),
         (["--cache-gb", "0"], r"--cache-gb: '0' is not accepted: it takes a number above 0"),
+        (["--pretrained", "yes"], r"--pretrained 'yes' is not accepted: it takes 'none' alone. Leave it out"),
+        (["--precision", "fp16"], r"--precision 'fp16' is not known. Known: auto, fp32, bf16"),
+        (["--cache-precision", "auto"], r"--cache-precision 'auto' is not known. Known: bf16, fp32"),
+        (["--resume", "run", "--encoder", "tiny"], r"--encoder cannot be given with --resume"),
+        (["--resume", "run", "--pretrained", "none"], r"--pretrained cannot be given with --resume"),
         (["--wandb", "on"], r"--wandb 'on' is not known. Known: online, offline, disabled"),
         (["--resume", "run", "--seed", "3"], r"--seed cannot be given with --resume"),
         (["--spaces", "quick"], r"--help` lists the options"),
@@ -59,3 +64,11 @@ def test_help_tells_every_space_and_what_each_sampler_suits(capsys: pytest.Captu
     text = " ".join(capsys.readouterr().out.split())
     for words in ("mfcc_full", "early stopping starves it", "--resume RUN", "130 interrupted"):
         assert words in text
+
+
+def test_options_of_encoders_arrive_as_typed() -> None:
+    assert parse_arguments([]) == Arguments(encoder=None, pretrained=True, precision="auto", cache_precision="bf16")
+    typed = "--encoder some/encoder@abc --pretrained none --precision fp32 --cache-precision fp32"
+    assert parse_arguments(typed.split()) == Arguments(
+        encoder="some/encoder@abc", pretrained=False, precision="fp32", cache_precision="fp32"
+    )

@@ -39,7 +39,11 @@ class Case:
 CASES = {
     "unknown space": Case(
         "--space mfcc_fsat --data {tones}",
-        ("--space 'mfcc_fsat' is not known. Known spaces: mfcc_fast, mfcc_full, quick", "Add one as search/spaces/"),
+        (
+            "--space 'mfcc_fsat' is not known. Known spaces: ",
+            "mfcc_fast, mfcc_full, quick",
+            "Add one as search/spaces/",
+        ),
     ),
     "unknown split": Case(
         "--data {tones} --split tdfs",
@@ -76,6 +80,21 @@ CASES = {
     ),
     "pinned by a wrong name": Case(
         "--data {tones} --fix dropuot=0.2", ("the space quick has no parameter 'dropuot'. It searches: ", "dropout")
+    ),
+    "an encoder for a space without one": Case(
+        "--data {tones} --encoder tiny",
+        ("--encoder does nothing in the space quick", "Spaces with one: ", "wav2vec2_fast", "Choose one of them"),
+    ),
+    "an encoder that is not there": Case(
+        "--data {tones} --space wav2vec2_fast --encoder {empty}/gone", ("--encoder", "gone", "no such folder")
+    ),
+    "a depth that the encoder lacks": Case(
+        "--data {tones} --space wav2vec2_full --encoder tiny --fix unfreeze_depth=9",
+        ("--fix unfreeze_depth=9 is out of range: unfreeze_depth takes a whole number from 0 to 2",),
+    ),
+    "weights that are neither": Case(
+        "--data {tones} --space wav2vec2_fast --pretrained some",
+        ("--pretrained 'some' is not accepted: it takes 'none'",),
     ),
     "nothing to resume": Case("--resume {empty}", ("holds no search: it has no config.json. Name the folder that",)),
     "resume with another seed": Case("--resume {other} --seed 4", ("--seed cannot be given with --resume",)),

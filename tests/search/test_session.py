@@ -2,12 +2,7 @@
 
 import contextlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,15 +15,17 @@ import pytest
 from search.ending import remove_checkpoints
 from search.proposals import Proposer
 from search.record import Record, read_events
+from search.run_folder import claim
 from search.space import load_space
 from search.study import Study
 from search.trial import checkpoint_file, error_file
 from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError
 from tests.search.boards import FAIR, GOOD, POOR, epoch, trial
+from tests.search.command import Command
 from tests.search.conftest import Search
 from tests.search.knob_family import hits_of, score_of
-from tests.search.knob_search import ROOT, Sitting, knob_spaces
+from tests.search.knob_search import Sitting, knob_spaces
 
 EPOCHS_OF_SLOW = 4
 
@@ -414,64 +411,6 @@ def test_a_time_budget_ends_with_scores_kept_and_more_time_goes_on(knob_search: 
     assert_every_trial_ran_once_to_its_end(tmp_path / "run", "plain", trials=3, epochs=3)
 
 
-class Command:
-    """``search/run.py`` over the knob spaces as a process of its own, with a Ray of its own."""
-
-    def __init__(self, *options: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.search.knob_search", "--address", "local", "--wandb", "disabled", *options],
-            cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
-
-    def wait_for_epochs(self, folder: Path, more: int) -> None:
-        """Return once *more* epochs than now are in the record of *folder*."""
-        record = folder / "events.jsonl"
-        before = self._num_epochs(record)
-        while self._num_epochs(record) < before + more:
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
-
-    @staticmethod
-    def _num_epochs(record: Path) -> int:
-        return record.read_bytes().count(b'"kind":"epoch"') if record.exists() else 0
-
-    def type_ctrl_c(self) -> None:
-        """As a terminal does: to every process of the group, Ray's too."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def kill(self) -> None:
-        """End the driver alone, at once; Ray's processes notice by themselves."""
-        self.process.kill()
-        self.process.wait()
-
-    def clean_up(self) -> None:
-        """End what is left of the process group: Ray's agents outlive a killed driver by a minute."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-
-    def end(self) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
-        out, err = self.process.communicate(timeout=120)
-        return self.process.returncode, out, err
-
-
-@pytest.fixture
-def command() -> Iterator[Callable[..., Command]]:
-    """Starts commands, and ends those that a failed test left running."""
-    started: list[Command] = []
-
-    def start(*options: str) -> Command:
-        started.append(Command(*options))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.clean_up()
-
-
 def test_a_search_that_is_interrupted_and_then_killed_ends_where_an_uninterrupted_one_ends(
     command: Callable[..., Command], knob_search: Search, prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:
@@ -501,3 +440,28 @@ def test_a_search_that_is_interrupted_and_then_killed_ends_where_an_uninterrupte
     assert_every_trial_ran_once_to_its_end(folder, "slow", trials=6, epochs=EPOCHS_OF_SLOW)
     assert kinds(folder).count("sitting") == 3
     assert (folder / "best" / "provenance.txt").is_file()
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("options", [["--resume", "--trials", "9"], ["--space", "plain", "--trials", "9"]])
+def test_a_folder_that_another_process_writes_is_left_as_it_is(
+    knob_search: Search, copy_of_finished: Path, options: list[str]
+) -> None:
+    before = (copy_of_finished / "config.json").read_text()
+    with (
+        Record(copy_of_finished / "events.jsonl"),
+        pytest.raises(UserError, match="is being written by another search that still runs"),
+    ):
+        knob_search(copy_of_finished, *options)
+    assert (copy_of_finished / "config.json").read_text() == before
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_new_folder_that_another_process_has_claimed_is_refused(knob_search: Search, tmp_path: Path) -> None:
+    claimed = claim(tmp_path / "run")
+    with pytest.raises(UserError, match="is being written by another search that still runs"):
+        knob_search(tmp_path / "run", "--space", "plain")
+    assert not (tmp_path / "run" / "config.json").exists()
+    claimed.release()
+    with pytest.raises(AssertionError, match="about to start Ray"):
+        knob_search(tmp_path / "run", "--space", "plain")

@@ -14,6 +14,7 @@ from search.record import Record, read_events
 from search.rungs import Asha, RungGroups, make_rule
 from search.space import Parameters, Space, Value
 from search.study import Study, seconds_used, trials_of
+from ser_models.trial import Baseline
 
 MAX_EPOCHS = 9
 
@@ -154,6 +155,7 @@ def test_an_epoch_that_is_known_is_passed_over(tmp_path: Path) -> None:
         ({"epoch": 3}, "reported epoch 3 after epoch 0"),
         ({"epoch": 1.5}, "reported epoch 1.5; epochs are whole numbers"),
         ({"val_uar": None}, "reported no val_uar"),
+        ({"facts": [["val_loss", 0.1]]}, "trial 0 calls a fact 'val_loss', which names something else in every report"),
     ],
 )
 def test_a_report_that_cannot_be_ranked_fails_its_trial_by_name(
@@ -201,3 +203,64 @@ def test_wall_time_adds_up_over_sittings() -> None:
         {"kind": "sitting", "at": 500.0}, {"kind": "ended", "at": 510.0},
     ]  # fmt: skip
     assert seconds_used(events) == 40.0
+
+
+LENGTHS = (2, 5)
+
+
+def _suggest_with_length(trial: Parameters) -> dict[str, Value]:
+    return {"kind": "flat", "x": trial.suggest_float("x", 0.0, 1.0), "epochs": trial.suggest_categorical("e", LENGTHS)}
+
+
+def _run_with_lengths(path: Path, *, sampler: str = "random", limit: int | None = None, trials: int = 6) -> Study:
+    space = Space("lengths", "", "toy", trials, MAX_EPOCHS, 1, (), _suggest_with_length, {"x": "0.5"})
+    rule = RungGroups(lambda: make_rule("none", grace=1, reduction_factor=3, max_epochs=MAX_EPOCHS), _group)
+    with DyingRecord(path) as record:
+        record.limit = limit
+        proposer = Proposer(space, sampler=sampler, seed=7, study_name="toy")
+        study = Study(record, proposer, rule, num_trials=trials, max_epochs=MAX_EPOCHS)
+        while (proposal := study.next_trial()) is not None:
+            epoch = 1
+            while not study.report(proposal.number, report(score_of(proposal.config, epoch), epoch)):
+                epoch += 1
+        study.end("trials")
+    return study
+
+
+def test_a_trial_completes_at_its_own_length(tmp_path: Path) -> None:
+    study = _run_with_lengths(tmp_path / "events.jsonl")
+    assert {len(trial.epochs) for trial in study.trials.values()} == set(LENGTHS)
+    for trial in study.trials.values():
+        assert (trial.outcome, len(trial.epochs)) == ("completed", trial.config["epochs"])
+        assert study._proposer.frozen_trials[trial.number].state == TrialState.COMPLETE
+
+
+def test_trials_of_different_lengths_are_replayed_after_a_kill_at_any_event(tmp_path: Path) -> None:
+    _run_with_lengths(tmp_path / "whole.jsonl")
+    for limit in range(2, len(read_events(tmp_path / "whole.jsonl"))):
+        path = tmp_path / f"{limit}.jsonl"
+        with pytest.raises(Killed):
+            _run_with_lengths(path, limit=limit)
+        _run_with_lengths(path)
+        assert essence(path) == essence(tmp_path / "whole.jsonl"), f"killed after {limit} events"
+
+
+def test_a_grid_over_lengths_ends_where_all_were_tried_and_goes_on_from_a_record(tmp_path: Path) -> None:
+    for trials in (1, 6):
+        study = _run_with_lengths(tmp_path / "events.jsonl", sampler="grid", trials=trials)
+    assert sorted(trial.config["epochs"] for trial in study.trials.values()) == [2, 5]
+    assert study.exhausted
+
+
+def test_a_baseline_is_written_once_and_a_replay_passes_over_it(tmp_path: Path) -> None:
+    study, number = _begun(tmp_path)
+    for _ in range(2):
+        study.add_baseline(Baseline("linear probe", {"val_uar": 0.5}))
+    study.report(number, report(0.5, 1))
+    events = read_events(tmp_path / "events.jsonl")
+    assert [event["name"] for event in events if event["kind"] == "baseline"] == ["linear probe"]
+    assert list(trials_of(events)) == [number]
+    study._record.close()
+    again, _ = _begun(tmp_path)
+    assert again.baselines == [Baseline("linear probe", {"val_uar": 0.5})]
+    assert again.trials[number].scores == [0.5]

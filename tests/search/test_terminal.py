@@ -99,3 +99,34 @@ def test_a_terminal_shows_leaders_running_trials_and_a_bar_and_cleans_up() -> No
     assert "network=crnn x=0.25" in shown
     assert "7/9 trials" in shown
     assert text.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in text.getvalue()  # the cursor is back
+
+
+def test_a_trial_is_shown_with_its_own_length() -> None:
+    trials = {number: trial(number, [epoch(1, FAIR)], None) for number in range(2)}
+    trials[0].config["epochs"] = 8
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=2, max_epochs=30, known=trials)
+    plain = Console(width=100, record=True, file=io.StringIO())
+    plain.print(view._render())
+    shown = plain.export_text()
+    assert "1/8 " in shown and "1/30 " in shown
+
+
+def test_what_comes_before_the_trials_is_one_live_line() -> None:
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=2, max_epochs=3, known={})
+    plain = Console(width=100, record=True, file=io.StringIO())
+    with view.preparing() as show:
+        show("frozen layers: 1,200 of 5,884 clips")
+        plain.print(view._render())
+    plain.print(view._render())
+    assert plain.export_text().count("frozen layers: 1,200 of 5,884 clips") == 1
+
+
+def test_piped_output_tells_once_what_is_being_prepared() -> None:
+    text = io.StringIO()
+    view = LiveView(Console(file=text, width=80), num_trials=2, max_epochs=3, known={})
+    with view.preparing() as show:
+        for line in ("frozen layers: 0 of 9 clips", "frozen layers: 4 of 9 clips", "linear probe: 1 of 2 epochs"):
+            show(line)
+    assert [line.partition("] ")[2] for line in text.getvalue().splitlines()] == [
+        "frozen layers: 0 of 9 clips", "linear probe: 1 of 2 epochs",
+    ]  # fmt: skip

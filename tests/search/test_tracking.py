@@ -247,13 +247,26 @@ def test_the_real_client_keeps_one_offline_run_per_trial_in_the_searchs_folder(
     monkeypatch.delenv("WANDB_DIR")
     said: list[str] = []
     with tracker(tmp_path, said) as open_tracker:
-        play(open_tracker, trial(0, [epoch(1, FAIR), epoch(2, GOOD)], x=0.123456789))
+        play(open_tracker, trial(0, [epoch(1, FAIR), epoch(2, GOOD, precision="bf16")], x=0.123456789))
         play(open_tracker, trial(1, [epoch(1, POOR)], "stopped", reason="rung 1"), "stopped")
     assert said == []
     files = sorted((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert sorted(path.stem for path in files) == ["run-beef0123-t0000", "run-beef0123-t0001"]
     # no Python reader exists for these files; strings in them are stored as they are
     content = (tmp_path / "wandb").glob("offline-run-*-beef0123-t0000/run-*.wandb").__next__().read_bytes()
-    for text in (b"beef0123", b"0.123456789", b"val_uar", b"clips_per_second", b"0123456789ab", b"completed"):
+    for text in (b"beef0123", b"0.123456789", b"val_uar", b"clips_per_second", b"0123456789ab", b"bf16", b"completed"):
         assert text in content
     assert b"val_hits" not in content
+
+
+def test_text_that_a_trial_says_of_itself_is_logged_and_random_weights_are_marked(
+    runs: dict[str, FakeRun], tmp_path: Path
+) -> None:
+    config = config_json()
+    config["plan"]["encoder"] = {"label": "tiny (random weights)", "pretrained": False}
+    with Tracker(tmp_path, config, mode="offline", project="p", entity="e", say=lambda _: None) as open_tracker:
+        play(open_tracker, trial(0, [epoch(1, FAIR, precision="bf16", trained_parameters=7)]))
+    run = runs["beef0123-t0000"]
+    assert (run.logged[0][1]["precision"], run.logged[0][1]["trained_parameters"]) == ("bf16", 7)
+    assert "random-weights" in run.settings["tags"]
+    assert run.settings["config"]["encoder"] == "tiny (random weights)"

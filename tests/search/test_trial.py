@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from search.reports import check_report
 from search.trial import (
     TrialPlan,
     check_configurations,
@@ -109,3 +110,16 @@ def test_the_bundle_says_which_epoch_it_holds_although_the_search_had_not_heard_
     assert [report["epoch"] for report in reported] == [1]
     export_trial(0, {"x": 0.25}, plan, tmp_path / "best", {"trial_id": "t0000"})
     assert (tmp_path / "best" / "provenance.txt").read_text().splitlines()[-1] == "epoch=2"
+
+
+def test_a_trial_is_as_long_as_its_configuration_says_and_no_longer_than_the_space_allows(plan: TrialPlan) -> None:
+    for number, (epochs, expected) in enumerate([(1, 1), (2, 2), (9, 3)]):
+        reports = list(epochs_of_trial(number, {"x": 0.25, "epochs": epochs}, plan))
+        assert [report["epoch"] for report in reports] == list(range(1, expected + 1))
+
+
+def test_what_a_trial_says_of_itself_is_in_every_checked_report(plan: TrialPlan) -> None:
+    for report in epochs_of_trial(0, {"x": 0.25, "depth": 2}, plan):
+        checked = check_report(0, report)
+        facts = (checked["precision"], checked["trained_parameters"], checked["boundary"])
+        assert facts == ("fp32", 5, "layer 2")

@@ -1,36 +1,21 @@
 """A node's cache of features: each setting is computed once, by one process, and mapped by all."""
 
-import errno
-import os
-import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from ser_data.corpus import Corpus
-from ser_data.errors import UserError
 from ser_data.features.clip_frames import ClipFrames
-from ser_data.features.frames_file import (
-    SUFFIX,
-    DamagedFileError,
-    expected_bytes,
-    last_used,
-    open_frames,
-    remove_unless_in_use,
-    write_frames,
-)
+from ser_data.features.frames_file import SUFFIX, expected_bytes, open_frames, write_frames
 from ser_data.features.settings import FEATURE_VERSION, FeatureSettings
+from ser_data.node_files import DamagedFileError
+from ser_data.node_folder import PARTIAL_SUFFIX, NodeFolder
 from ser_data.views import Views
-
-_PARTIAL = ".partial"
-_LOCK = ".lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FeatureCache:
@@ -44,6 +29,7 @@ class FeatureCache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
+        self._shared = NodeFolder(self.folder, max_bytes, called="feature cache")
 
     def get(self, corpus: Corpus, settings: FeatureSettings, *, jobs: int = 1) -> ClipFrames:
         """Features of every kept clip of *corpus*, from the cache or computed into it.
@@ -90,9 +76,9 @@ class FeatureCache:
             "settings": settings.to_dict(),
             "view": None if views is None else views.key(view),
         }
-        with self._explained(needed=0), suppress(FileNotFoundError, DamagedFileError):
+        with self._shared.explained(needed=0), suppress(FileNotFoundError, DamagedFileError):
             return open_frames(path, key=key)
-        with self._explained(needed=0), self._locked(name):
+        with self._shared.explained(needed=0), self._shared.locked([name]):
             try:
                 return open_frames(path, key=key)  # somebody else computed it while we waited
             except FileNotFoundError:
@@ -121,10 +107,10 @@ class FeatureCache:
         indices = np.arange(num_clips, dtype=np.int64) if views is None else np.sort(views.indices)
         num_frames = sum(settings.num_frames(length) for length in waveforms.num_samples[indices].tolist())
         needed = expected_bytes(num_clips=num_clips, num_frames=num_frames, dim=settings.dim)
-        self._make_room(path, needed, what=f"{settings.kind} features of {corpus.name}")
+        self._shared.make_room(needed, writing=[path], what=f"{settings.kind} features of {corpus.name} take")
         computed = in_order(ClipFeatures(waveforms, settings, views, view), indices.tolist(), jobs=jobs)
-        partial_path = path.with_suffix(_PARTIAL)
-        with self._explained(needed=needed):
+        partial_path = path.with_suffix(PARTIAL_SUFFIX)
+        with self._shared.explained(needed=needed):
             try:
                 clips = _spread(computed, indices, num_clips, settings.dim)
                 write_frames(partial_path, clips, num_clips=num_clips, dim=settings.dim, key=key)
@@ -133,58 +119,6 @@ class FeatureCache:
                 waveforms.unmap()  # half a gigabyte for CREMA-D, in a worker that goes on to train
                 with suppress(OSError):
                     partial_path.unlink(missing_ok=True)
-
-    def _make_room(self, path: Path, needed: int, *, what: str) -> None:
-        """Remove the longest unused files until *needed* bytes fit below the cap."""
-        if needed > self.max_bytes:
-            raise UserError(
-                f"the {what} take {_size(needed)}, more than the {_size(self.max_bytes)} of the cache {self.folder}. "
-                f"Give --cache-gb {needed / 1e9 + 0.1:.1f} or more."
-            )
-        with FileLock(self.folder / f"removal{_LOCK}"):
-            self._remove_abandoned(but=path.with_suffix(_PARTIAL))
-            sizes: dict[Path, int] = {}
-            for file in self.folder.glob(f"*{SUFFIX}"):
-                with suppress(FileNotFoundError):  # removed by hand in this moment
-                    sizes[file] = file.stat().st_size
-            excess = sum(sizes.values()) + needed - self.max_bytes
-            for file in sorted(sizes, key=last_used):
-                if excess <= 0:
-                    break
-                if file != path and remove_unless_in_use(file):
-                    excess -= sizes[file]
-
-    def _remove_abandoned(self, *, but: Path) -> None:
-        """Remove what killed processes left half-written; a living one holds the lock of what it writes."""
-        for abandoned in self.folder.glob(f"*{_PARTIAL}"):
-            if abandoned == but:
-                continue
-            with suppress(Timeout, OSError), FileLock(abandoned.with_suffix(_LOCK), timeout=0):
-                abandoned.unlink()
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f"{name}{_LOCK}"):
-            yield
-
-    @contextmanager
-    def _explained(self, *, needed: int) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _FULL:
-                raise UserError(
-                    f"the disk of the feature cache {self.folder} is full: {_size(needed)} are needed, "
-                    f"{_size(_free_bytes(self.folder))} are free. Free some space, or name another folder with "
-                    "--cache-dir."
-                ) from error
-            if isinstance(error, (PermissionError, FileExistsError, NotADirectoryError)) or error.errno == errno.EROFS:
-                raise UserError(
-                    f"the feature cache {self.folder} cannot be written: {error.strerror}. "
-                    "Name a folder that can be with --cache-dir."
-                ) from error
-            raise
 
 
 def _spread(
@@ -196,12 +130,3 @@ def _spread(
     nothing = np.zeros((0, dim), dtype=np.float32)
     for is_wanted in wanted:
         yield next(computed) if is_wanted else nothing
-
-
-def _free_bytes(folder: Path) -> int:
-    existing = next(parent for parent in (folder, *folder.parents) if os.path.isdir(parent))
-    return shutil.disk_usage(existing).free
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -1,0 +1,168 @@
+"""Before the trials: what they all share is computed on a whole node, by one task that the driver watches.
+
+A family says what that is (:attr:`search.families.Family.prepare`). A worker that joins later makes for itself what its
+node lacks, so nothing depends on this but the time it saves and the family's baselines.
+"""
+
+import contextlib
+import importlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from search.baselines import check_baseline
+from search.run_folder import write_atomically
+from search.trial import TrialPlan, check_configurations
+from search.tuning import Resources, corner_problem
+from ser_data.errors import UserError
+from ser_models.memory import give_back_freed_memory
+from ser_models.trial import Baseline
+
+PROGRESS_FILE = ".preparing.json"
+ERROR_FILE = "preparation_error.txt"
+_POLL_SECONDS = 0.25
+_WRITE_SECONDS = 0.2
+
+
+def prepare_node(
+    configs: Sequence[Mapping[str, Any]],
+    plan: TrialPlan,
+    resources: Resources,
+    *,
+    stopped: Callable[[], bool],
+    show: Callable[[str], None],
+) -> list[Baseline]:
+    """Let a worker with a whole node to itself prepare *configs*, and wait for it.
+
+    Args:
+        configs: cover what trials will need
+        plan: as trials have it
+        resources: of one trial; where it takes a GPU, so does this
+        stopped: whether the sitting ends; then the worker is ended, and what it began is left to a resume
+        show: is told what the worker does, in a line
+
+    Returns:
+        the family's baselines; none if the sitting ended before
+
+    Raises:
+        UserError: the space has a corner that cannot be trained, or something failed: then its traceback is in
+            :data:`ERROR_FILE`
+    """
+    import ray
+
+    folder = Path(plan.run_folder)
+    cores, gpus = largest_node(ray.nodes(), with_gpu=resources.gpus > 0)
+    for left_over in (ERROR_FILE, PROGRESS_FILE):  # of an earlier sitting
+        (folder / left_over).unlink(missing_ok=True)
+    # its process ends with it and gives back its memory; a second try would only fail the same way, later
+    work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0)
+    running = work.remote(configs, replace(plan, threads=cores))
+    try:
+        while not ray.wait([running], timeout=_POLL_SECONDS)[0]:
+            if stopped():
+                ray.cancel(running, force=True)
+                return []
+            if (line := _progress_line(folder)) is not None:
+                show(line)
+        if (line := _progress_line(folder)) is not None:
+            show(line)
+        baselines: list[Baseline] = ray.get(running)
+        return baselines
+    except ray.exceptions.RayError as error:
+        if stopped():  # a signal of the terminal reaches workers too
+            return []
+        raise _told(error, folder) from error
+    finally:
+        (folder / PROGRESS_FILE).unlink(missing_ok=True)
+
+
+def largest_node(nodes: Sequence[Mapping[str, Any]], *, with_gpu: bool) -> tuple[int, int]:
+    """Cores of the node that has most of them, and the GPU that it gives.
+
+    Args:
+        nodes: as ``ray.nodes()`` lists them
+        with_gpu: whether a GPU is needed; then nodes without one do not count
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    fitting = [node for node in alive if not with_gpu or node.get("GPU", 0) >= 1]
+    cores = max((int(node.get("CPU", 0)) for node in fitting), default=1)
+    return max(cores, 1), int(with_gpu)
+
+
+def _told(error: Exception, folder: Path) -> UserError:
+    """What a user is told of a preparation that failed."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, UserError):
+        return cause  # Ray's own has the worker's traceback for a message
+    path = folder / ERROR_FILE
+    if cause is None:
+        what = "its worker process died (out of memory, or killed from outside)"
+    else:
+        first_line = str(cause).partition("\n")[0]
+        what = f"{type(cause).__name__}: {first_line} (traceback in {path})"
+    return UserError(
+        f"what the trials share could not be prepared, so no trial was started: {what}. Mend it, then go on with "
+        f"--resume {folder}"
+    )
+
+
+def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Baseline]:
+    """What runs on the worker."""
+    import torch
+
+    from ser_models.task import Task
+
+    folder = Path(plan.run_folder)
+    try:
+        torch.set_num_threads(plan.threads)
+        # preparing may take an hour: what each worker will ask before its first trial is asked first
+        if (problem := check_configurations(plan.corners, plan)) is not None:
+            raise corner_problem(problem)
+        give_back_freed_memory()
+        family = importlib.import_module(plan.family_module)
+        baselines = family.prepare(configs, Task.from_dict(plan.task), progress=_Progress(folder / PROGRESS_FILE))
+        for baseline in baselines:
+            check_baseline(baseline)
+        return list(baselines)
+    except UserError:
+        raise
+    except Exception as error:
+        (folder / ERROR_FILE).write_text("".join(traceback.format_exception(error)))
+        raise
+
+
+class _Progress:
+    """Leaves the worker's last word in a file, a few times a second at most."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = (0.0, "")
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Note that *done* of *total* are through.
+
+        Args:
+            what: e.g. ``"frozen layers"``; counts clips, unless it names something else behind a comma, as in
+                ``"linear probe, epochs"``
+        """
+        written, last = self._written
+        if done < total and what == last and time.monotonic() - written < _WRITE_SECONDS:
+            return
+        self._written = time.monotonic(), what
+        with contextlib.suppress(OSError):  # a full disk ends the work itself, which has a better message
+            write_atomically(self._path, json.dumps([what, done, total]))
+
+
+def _progress_line(folder: Path) -> str | None:
+    try:
+        what, done, total = json.loads((folder / PROGRESS_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    name, _, counted = str(what).partition(", ")
+    if total <= 1:
+        return name  # a single step has no count worth showing
+    return f"{name}: {done:,} of {total:,} {counted or 'clips'}"

@@ -1,0 +1,143 @@
+"""Builds one trial of a pretrained encoder from a configuration, and fills the prefix cache before the first one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ser_data.seeds import derive_seed
+from ser_models.bundle import save_bundle
+from ser_models.encoders.architectures import SplitEncoder
+from ser_models.encoders.data import (
+    PooledNorm,
+    cached_data,
+    encoder_on_device,
+    fill_cache,
+    probe_data,
+    stream_names,
+)
+from ser_models.encoders.model import EncoderClassifier
+from ser_models.encoders.plan import EncoderPlan, read_plan
+from ser_models.encoders.predictor import describe
+from ser_models.encoders.probe import linear_probe
+from ser_models.optimisers import ParameterGroup, layerwise_groups
+from ser_models.task import Task
+from ser_models.training import Trainer
+from ser_models.trial import Baseline, Trial
+
+FAMILY = "encoders"
+
+
+def build(
+    config: Mapping[str, object], task: Task, *, seed: int, max_epochs: int, probe_clips: int | None = None
+) -> Trial:
+    """A trial that is ready to train.
+
+    The encoder, the corpus and the mapped prefixes stay open for the next trial of this process.
+
+    Args:
+        config: the searched parameters, every one of which is read
+        task: what all trials share
+        seed: the trial's seed: initialisation, batch order, masks, dropout
+        max_epochs: length of the whole training, at whose end the schedule ends
+        probe_clips: build on this many training and validation clips each, past the cache; for a check of the space
+
+    Raises:
+        ConfigError: naming a parameter that is missing, out of range, or not read
+        UserError: if the corpus, the split, the encoder or the cache cannot be used
+    """
+    encoder = encoder_on_device(task)
+    plan = read_plan(config, num_layers=encoder.num_layers, max_epochs=max_epochs)
+    data = cached_data(task, plan) if probe_clips is None else probe_data(task, plan, num_clips=probe_clips)
+    model = initialised(encoder, plan, data.norm, num_classes=len(task.emotions), seed=seed)
+    trainer = Trainer(
+        model,
+        plan.settings,
+        data.training,
+        seed=seed,
+        device=task.device,
+        groups=parameter_groups(model, plan),
+        precision=task.precision,
+    )
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    head = sum(parameter.numel() for parameter in model.head.parameters())
+    return Trial(
+        trainer=trainer,
+        num_parameters=head + sum(parameter.numel() for parameter in encoder.model.parameters()),
+        read_parameters=plan.read,
+        write_bundle=partial(_write_bundle, encoder, plan, task),
+        facts={"precision": trainer.precision, "trained_parameters": trained, "boundary": plan.boundary},
+    )
+
+
+def prepare(
+    configs: Sequence[Mapping[str, object]], task: Task, *, progress: Callable[[str, int, int], None]
+) -> list[Baseline]:
+    """Fill the node's cache with all that *configs* read, in one pass for each duration, and train the linear probe.
+
+    Args:
+        configs: as for :func:`build`
+        task: as for :func:`build`
+        progress: called with what is done, clips done and clips in all
+
+    Returns:
+        the probe, on the longest of the durations
+    """
+    num_layers = encoder_on_device(task).num_layers
+    wanted: dict[float, dict[str, None]] = {}
+    for config in configs:
+        plan = read_plan(config, num_layers=num_layers, max_epochs=1)
+        wanted.setdefault(plan.max_clip_seconds, {}).update(dict.fromkeys(stream_names(plan)))
+    together = list(dict.fromkeys(name for names in wanted.values() for name in names))
+    for seconds in sorted(wanted, reverse=True):  # the longest pass serves the others
+        fill_cache(task, together, seconds, partial(progress, "frozen layers"))
+    progress("linear probe", 0, 1)
+    return [linear_probe(task, max_clip_seconds=max(wanted))]
+
+
+def initialised(
+    encoder: SplitEncoder, plan: EncoderPlan, norm: PooledNorm | None, *, num_classes: int, seed: int | None
+) -> EncoderClassifier:
+    """The network of a plan; its new weights are drawn from *seed*, or must be replaced by a state if that is None."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0 if seed is None else derive_seed(seed, "initialisation"))
+        model = EncoderClassifier(encoder, plan, num_classes=num_classes)
+    if norm is not None:
+        model.head.shift.copy_(norm.shift)
+        model.head.scale.copy_(norm.scale)
+    return model
+
+
+def parameter_groups(model: EncoderClassifier, plan: EncoderPlan) -> list[ParameterGroup]:
+    """The head at its rate, and each trained layer at its own."""
+    settings = plan.settings
+    head = ParameterGroup("head", list(model.head.parameters()), settings.learning_rate, settings.weight_decay)
+    layers = layerwise_groups(
+        model.backbone_layers(),
+        learning_rate=plan.backbone_lr,
+        decay=plan.layer_decay,
+        weight_decay=settings.weight_decay,
+        first_epoch=plan.first_epoch,
+    )
+    return [head, *layers]
+
+
+def _write_bundle(
+    encoder: SplitEncoder,
+    plan: EncoderPlan,
+    task: Task,
+    weights: Mapping[str, torch.Tensor],
+    folder: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    description, tensors = describe(encoder, plan, weights)
+    save_bundle(
+        folder,
+        family=FAMILY,
+        emotions=task.emotions,
+        description=description,
+        tensors=tensors,
+        provenance=provenance,
+    )

@@ -187,7 +187,10 @@ def _random_weights(config: Mapping[str, Any]) -> list[str]:
 def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None, gains: Sequence[str]) -> str:
     data, arguments = config["data"], config["arguments"]
     trials = _without_baselines(board)
-    encoder = f", encoder {config['plan']['encoder']['label']}" if "encoder" in config["plan"] else ""
+    encoder = ""
+    if "encoder" in config["plan"]:
+        used = ["", *sorted(board[PRECISION].dropna().unique())]
+        encoder = f", encoder {config['plan']['encoder']['label']}" + ", in ".join(used)
     counts = trials["status"].value_counts()
     told = ", ".join(
         f"{counts[name]} {name}" for name in ("completed", "stopped", "failed", "running") if name in counts

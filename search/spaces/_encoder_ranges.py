@@ -28,7 +28,7 @@ def fast(trial: Parameters, *, deepest: int, frozen_epochs: int, trained_epochs:
         **_COMMON,
         "unfreeze_depth": depth,
         "mask_at": "boundary",
-        "batch_size": 32,
+        "batch_size": 32 if depth else 64,  # a step of a head alone takes as long for 64 clips
         "epochs": trained_epochs if depth else frozen_epochs,
         "max_clip_seconds": trial.suggest_categorical("max_clip_seconds", (5.0, 4.0, 3.0)),
         "layer_mix": trial.suggest_categorical("layer_mix", ("concat", "weighted", "last")),

@@ -13,6 +13,7 @@ Clips are padded in a batch, and must come out as if each were alone: *front* is
 group norm of wav2vec2-base sees padding), and *embed* and the layers are told the lengths.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -251,6 +252,11 @@ class Data2VecEncoder(WaveEncoder):
 
 class WavLMEncoder(WaveEncoder):
     """WavLM: as wav2vec 2.0, with a bias for relative positions that the first layer makes and all layers gate."""
+
+    def __init__(self, model: nn.Module, extractor: Any) -> None:
+        super().__init__(model, extractor)
+        # transformers gives torch the padding as true and false beside the bias as numbers; torch warns of its future
+        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
 
     def attention_mask(self, lengths: torch.Tensor, num_frames: int) -> torch.Tensor | None:
         if lengths.device.type == "cpu" and bool((lengths == num_frames).all()):

@@ -57,20 +57,23 @@ class LayerHead(nn.Module):
     def classify_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
         """Logits of pooled layers (batch, num_states, columns)."""
         normed = (pooled - self.shift) * self.scale
-        return self.classifier(self._mixed(list(normed.unbind(dim=1))))
+        if self.layer_mix == "concat":
+            return self.classifier(normed.flatten(1))
+        if self.layer_mix == "weighted":  # one product: a step of a frozen trial is a few milliseconds in all
+            return self.classifier(torch.matmul(self.layer_weights.softmax(dim=0), normed))
+        return self.classifier(normed[:, -1])
 
     def classify_frames(self, states: Sequence[torch.Tensor], lengths: torch.Tensor) -> torch.Tensor:
         """Logits of the frames of num_states layers, (batch, frames, hidden) each, by attention."""
         normed = [functional.layer_norm(_wide(state), state.shape[-1:]) for state in states]
-        return self.classifier(self.norm(self.pooling(self._mixed(normed), lengths)))
-
-    def _mixed(self, layers: list[torch.Tensor]) -> torch.Tensor:
         if self.layer_mix == "concat":
-            return torch.cat(layers, dim=-1)
-        if self.layer_mix == "weighted":
+            mixed = torch.cat(normed, dim=-1)
+        elif self.layer_mix == "weighted":
             weights = self.layer_weights.softmax(dim=0)
-            return torch.stack([weight * layer for weight, layer in zip(weights, layers, strict=True)]).sum(dim=0)
-        return layers[-1]
+            mixed = torch.stack([weight * state for weight, state in zip(weights, normed, strict=True)]).sum(dim=0)
+        else:
+            mixed = normed[-1]
+        return self.classifier(self.norm(self.pooling(mixed, lengths)))
 
 
 def _classifier(plan: HeadPlan, dim: int, num_classes: int) -> nn.Sequential:

@@ -1,12 +1,10 @@
 """Who answers a space's questions without a sampler: the ends of every range, and the values that ``--fix`` pinned."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from search.parameters import Parameters, Value
 from ser_data.errors import UserError
-
-if TYPE_CHECKING:
-    from search.space import Parameters, Value
 
 
 class Corner:
@@ -54,7 +52,7 @@ class Pinned:
         answers: values of the pinned parameters that were asked for
     """
 
-    def __init__(self, trial: "Parameters", pins: Mapping[str, str]) -> None:
+    def __init__(self, trial: Parameters, pins: Mapping[str, str]) -> None:
         self._trial = trial
         self._pins = pins
         self.answers: dict[str, Value] = {}

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from search import run_folder
-from search.baselines import baselines_of, gains
+from search.baselines import baselines_of
+from search.gains import gains
 from search.leaderboard import caption, equal_scores, leaderboard, write_epochs, write_leaderboard
 from search.opening import Search
 from search.record import read_events

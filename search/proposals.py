@@ -18,7 +18,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from search.space import Space, Value
+from search.parameters import Value
+from search.space import Space
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 

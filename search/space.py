@@ -35,29 +35,16 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from search.answers import Corner, Pinned
+from search.parameters import Parameters, Value
 from ser_data.errors import UserError
 
 SPACES_FOLDER = Path(__file__).parent / "spaces"
 REDUCTION_FACTOR = 3
 EPOCHS = "epochs"  # in a configuration: the trial's own full length
 _MOST_PROBED = 64  # values of a whole number that are asked for their effect on other parameters
-
-Value = str | int | float | bool
-
-
-class Parameters(Protocol):
-    """What a space's ``suggest`` may ask for: the part of :class:`optuna.trial.Trial` that spaces use."""
-
-    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any: ...
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
 
 
 @dataclass(frozen=True)

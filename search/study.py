@@ -13,12 +13,13 @@ from typing import Any, Literal
 from optuna.trial import TrialState
 
 from search.baselines import BASELINE, baselines_of
+from search.parameters import Value
 from search.proposals import Proposal, Proposer, SpaceExhausted, StudyJournal, finished_trials
 from search.record import Event, Record
 from search.reports import BadReport, check_report
 from search.result_keys import EPOCH, SCORE
 from search.rungs import RungGroups
-from search.space import Value, full_length
+from search.space import full_length
 from ser_models.trial import Baseline
 
 Outcome = Literal["completed", "stopped", "failed"]

@@ -10,7 +10,7 @@
 * ``dropout``, ``label_smoothing``, ``weight_decay``: as in the MFCC spaces
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 _COMMON: dict[str, Value] = {
     "accumulation": 1,

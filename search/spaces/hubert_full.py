@@ -5,7 +5,7 @@
 As wav2vec2_full, with facebook/hubert-base-ls960 at a fixed revision (Hsu et al. 2021, arXiv 2106.07447).
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from search.spaces import _encoder_ranges as ranges
 
 FAMILY = "encoders"

@@ -10,7 +10,7 @@ Ranges: learning rate a decade around AdamW's 1e-3 (Loshchilov & Hutter 2019, ar
 CREMA-D's clips whole (datasets/README.md).
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "mfcc"
 TRIALS = 16

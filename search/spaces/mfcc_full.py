@@ -19,7 +19,7 @@ Ranges:
 * activations and optimisers: those of the notebooks, with GELU and SiLU
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "mfcc"
 TRIALS = 60

@@ -7,7 +7,7 @@ Ranges: learning rate around 1e-3, AdamW's usual start (Loshchilov & Hutter 2019
 with Δ and ΔΔ and 3.5 s as in the notebooks this project replaces (docs/experiments.md).
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "mfcc"
 TRIALS = 8

@@ -8,7 +8,7 @@ with --encoder (HuBERT, WavLM, data2vec-audio, larger wav2vec 2.0). The default 
 revision. Where each range comes from: search/spaces/_encoder_ranges.py.
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from search.spaces import _encoder_ranges as ranges
 
 FAMILY = "encoders"
@@ -16,11 +16,11 @@ ENCODER = "facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
 ENCODER_TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
 PREPARE = ("unfreeze_depth", "max_clip_seconds")
 TRIALS = 40
-MAX_EPOCHS = 40  # of a frozen encoder; eight where layers are trained
-GRACE = 4  # rungs at 4, 12 and 36
+MAX_EPOCHS = 40  # of a frozen encoder; five where layers are trained
+GRACE = 3  # rungs at 3, 9 and 27
 KNOWN_GOOD = ranges.FAST_KNOWN_GOOD
 
 
 def suggest(trial: Parameters, num_layers: int) -> dict[str, Value]:
     """One configuration for an encoder of *num_layers* layers."""
-    return ranges.fast(trial, deepest=min(4, num_layers), frozen_epochs=MAX_EPOCHS, trained_epochs=8)
+    return ranges.fast(trial, deepest=min(4, num_layers), frozen_epochs=MAX_EPOCHS, trained_epochs=5)

@@ -8,7 +8,7 @@ trials of up to 15 epochs. The default encoder is facebook/wav2vec2-base at a fi
 from: search/spaces/_encoder_ranges.py.
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from search.spaces import _encoder_ranges as ranges
 
 FAMILY = "encoders"

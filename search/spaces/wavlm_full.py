@@ -5,7 +5,7 @@
 As wav2vec2_full, with microsoft/wavlm-base-plus at a fixed revision (Chen et al. 2022, arXiv 2110.13900).
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from search.spaces import _encoder_ranges as ranges
 
 FAMILY = "encoders"

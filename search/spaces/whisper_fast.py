@@ -8,7 +8,7 @@ frames, not padded to 30 s. The default is openai/whisper-base at a fixed revisi
 Where each range comes from: search/spaces/_encoder_ranges.py.
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from search.spaces import _encoder_ranges as ranges
 
 FAMILY = "encoders"
@@ -16,11 +16,11 @@ ENCODER = "openai/whisper-base@e37978b90ca9030d5170a5c07aadb050351a65bb"
 ENCODER_TYPES = ("whisper",)
 PREPARE = ("unfreeze_depth", "max_clip_seconds")
 TRIALS = 40
-MAX_EPOCHS = 40  # of a frozen encoder; eight where layers are trained
-GRACE = 4  # rungs at 4, 12 and 36
+MAX_EPOCHS = 40  # of a frozen encoder; five where layers are trained
+GRACE = 3  # rungs at 3, 9 and 27
 KNOWN_GOOD = ranges.FAST_KNOWN_GOOD
 
 
 def suggest(trial: Parameters, num_layers: int) -> dict[str, Value]:
     """One configuration for an encoder of *num_layers* layers."""
-    return ranges.fast(trial, deepest=min(4, num_layers), frozen_epochs=MAX_EPOCHS, trained_epochs=8)
+    return ranges.fast(trial, deepest=min(4, num_layers), frozen_epochs=MAX_EPOCHS, trained_epochs=5)

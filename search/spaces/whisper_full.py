@@ -7,7 +7,7 @@ log-mel frames, a hundred a second, up to eight bands wide each; nothing behind 
 costs a pass through the whole encoder.
 """
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from search.spaces import _encoder_ranges as ranges
 
 FAMILY = "encoders"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from search.space import Value
+from search.parameters import Value
 from search.study import Outcome, StudyTrial
 
 VAL_TOTALS = [[2, 2], [2, 2], [2, 2]]  # clips by validation speaker and emotion

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from search.baselines import baselines_of, check_baseline, gains, row_name
+from search.baselines import baselines_of, check_baseline, row_name
+from search.gains import gains
 from search.leaderboard import caption, head, leaderboard, split_settings, write_leaderboard
 from search.terminal import board_table
 from ser_models.metrics import uar_difference_interval

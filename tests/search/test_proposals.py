@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from search.parameters import Parameters, Value
 from search.proposals import SAMPLERS, Proposer, SpaceExhausted
 from search.record import Record
 from search.rungs import RungGroups, make_rule
-from search.space import Parameters, Space, Value
+from search.space import Space
 from search.study import Study, StudyTrial
 from ser_data.errors import UserError
 

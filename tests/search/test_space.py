@@ -8,8 +8,9 @@ import pytest
 
 from search.answers import Corner
 from search.families import FAMILIES
+from search.parameters import Parameters, Value
 from search.proposals import Proposer
-from search.space import Parameters, Space, Value, encoder_spaces, known_spaces, load_space, space_summary
+from search.space import Space, encoder_spaces, known_spaces, load_space, space_summary
 from ser_data.errors import UserError
 
 

@@ -9,10 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from search.parameters import Parameters, Value
 from search.proposals import Proposer, StudyJournal
 from search.record import Record, read_events
 from search.rungs import Asha, RungGroups, make_rule
-from search.space import Parameters, Space, Value
+from search.space import Space
 from search.study import Study, seconds_used, trials_of
 from ser_models.trial import Baseline
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from search.parameters import Parameters, Value
 from search.proposals import Proposer
 from search.record import Record, read_events
 from search.rungs import NoStopping, RungGroups
-from search.space import Parameters, Space, Value
+from search.space import Space
 from search.study import Study
 from search.trial import error_file
 from search.tune_adapters import SittingStopper, StudyScheduler, StudySearcher

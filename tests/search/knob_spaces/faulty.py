@@ -1,6 +1,6 @@
 """One configuration for each thing that can go wrong with a trial, and one where nothing does."""
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "knob"
 TRIALS = 6

@@ -1,6 +1,6 @@
 """A space over an encoder, with a length for each trial and something to prepare."""
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 from tests.search.layered_family import FAULTS
 
 FAMILY = "layered"

@@ -1,6 +1,6 @@
 """One parameter and nothing that goes wrong."""
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "knob"
 TRIALS = 4

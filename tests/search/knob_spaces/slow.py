@@ -1,6 +1,6 @@
 """Epochs long enough for a search to be interrupted in the middle of a trial."""
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "knob"
 TRIALS = 6

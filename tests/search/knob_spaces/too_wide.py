@@ -1,6 +1,6 @@
 """A space whose largest configuration cannot be built."""
 
-from search.space import Parameters, Value
+from search.parameters import Parameters, Value
 
 FAMILY = "knob"
 TRIALS = 4

@@ -1,6 +1,6 @@
 """How long the pass over the frozen layers takes, against a plain script over batches of clips of equal length.
 
-``python benchmarks/prefix_pass.py ENCODER_FOLDER CORPUS [--clips 400] [--threads 2] [--rounds 3]``
+``python benchmarks/prefix_pass.py ENCODER_FOLDER CORPUS [--clips 300] [--threads 2] [--rounds 3]``
 
 ENCODER_FOLDER is a Whisper encoder, CORPUS a prepared corpus. Both compute the mean of every layer of the same clips,
 on the clips' own frames. The plain script batches up to 16 clips of equal length through transformers' feature
@@ -22,7 +22,6 @@ PLAIN_BATCH = 16
 
 
 def main() -> None:
-    import numpy as np
     import torch
 
     from ser_data.corpus import open_corpus
@@ -35,15 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("encoder")
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--clips", type=int, default=400)
+    parser.add_argument("--clips", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     encoder = load_encoder(find_encoder(options.encoder, types=("whisper",)).spec)
     whole = open_corpus(options.corpus)
-    chosen = np.random.default_rng(0).permutation(len(whole.waveforms))[: options.clips]
-    corpus = _Part(whole, np.sort(chosen))
+    corpus = _Part(whole, _all_of_some_lengths(whole.waveforms.num_samples, options.clips))
     precision = resolve_precision("auto", "cpu")
     ours, plain = [], []
     for number in range(options.rounds):
@@ -53,10 +51,22 @@ def main() -> None:
             ours.append(_timed(lambda source=source: source.get(["pooled", "layer-4"], max_clip_seconds=5.0)))
         print(f"round {number + 1}: plain fp32 {plain[-1]:.1f} s, ours ({precision}) {ours[-1]:.1f} s", flush=True)
     ratio = statistics.median(ours) / statistics.median(plain)
-    scale = len(whole.waveforms) / len(corpus)
+    scale = whole.waveforms.num_samples.sum() / corpus.num_samples.sum()
     print(f"{len(corpus)} clips: ours takes {ratio:.2f} of the plain script's time")
     print(f"scaled to all {len(whole.waveforms)} clips: {statistics.median(ours) * scale:.0f} s, plain "
           f"{statistics.median(plain) * scale:.0f} s")  # fmt: skip
+
+
+def _all_of_some_lengths(num_samples: Any, least: int) -> Any:
+    """Clips of random lengths, all there are of each, so that batches are as full as over the whole corpus."""
+    import numpy as np
+
+    chosen: list[int] = []
+    for length in np.random.default_rng(0).permutation(np.unique(num_samples)):
+        chosen += np.flatnonzero(num_samples == length).tolist()
+        if len(chosen) >= least:
+            break
+    return np.array(sorted(chosen))
 
 
 class _Part:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ser_models.training import EpochResult
 
@@ -32,6 +32,7 @@ class NullTrial:
     """What :func:`build` gives: the attributes of ``ser_models.trial.Trial`` that a search uses."""
 
     num_parameters = 1
+    facts: ClassVar[dict[str, str]] = {}
 
     def __init__(self, trainer: NullTrainer) -> None:
         self.trainer = trainer

@@ -192,6 +192,5 @@ def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips:
 
 
 def _report(trial: Any, result: Any) -> dict[str, Any]:
-    facts = getattr(trial, "facts", {})
-    # pairs, since Tune would flatten a dictionary
-    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters, FACTS: [list(fact) for fact in facts.items()]}
+    facts = [list(fact) for fact in trial.facts.items()]  # pairs, since Tune would flatten a dictionary
+    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters, FACTS: facts}

@@ -30,6 +30,25 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> 
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def count_by_speaker(
+    speaker_rows: np.ndarray, labels: np.ndarray, counted: np.ndarray, *, shape: tuple[int, int]
+) -> np.ndarray:
+    """How many of the *counted* clips each speaker has of each class.
+
+    Args:
+        speaker_rows: row of each clip's speaker, integers, shape ``(num_clips,)``
+        labels: true classes, likewise
+        counted: bool, likewise: which clips count, e.g. those that were right
+        shape: speakers and classes
+
+    Returns:
+        int64, of that shape
+    """
+    counts = np.zeros(shape, dtype=np.int64)
+    np.add.at(counts, (speaker_rows[counted], labels[counted]), 1)
+    return counts
+
+
 def uar(matrix: np.ndarray) -> float:
     """Unweighted average recall in [0, 1]: the mean of the recalls of the classes that occur.
 

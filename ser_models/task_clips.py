@@ -1,15 +1,17 @@
 """The clips of a task: corpus, split and labels, opened once a process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from ser_data.batches import class_weights
 from ser_data.corpus import Corpus, open_corpus
 from ser_data.errors import UserError
 from ser_data.splits import Split, resolve_split
 from ser_models.task import Task
+from ser_models.training import BatchSource, TrainingData
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,21 @@ class TaskClips:
     speakers: np.ndarray
     train: np.ndarray
     validation: np.ndarray
+
+    def few(self, number: int) -> "TaskClips":
+        """The same with *number* training and validation clips each, of several speakers and emotions."""
+        return replace(self, train=_spread(self.train, number), validation=_spread(self.validation, number))
+
+    def training_data(self, train: BatchSource, validation: BatchSource, *, num_classes: int) -> TrainingData:
+        """What a training needs beside the batches of these clips."""
+        return TrainingData(
+            train=train,
+            validation=validation,
+            class_weights=class_weights(self.labels[self.train], num_classes),
+            validation_clips=self.validation,
+            validation_labels=self.labels[self.validation],
+            validation_speakers=self.speakers[self.validation],
+        )
 
 
 @lru_cache(maxsize=2)
@@ -61,6 +78,11 @@ def open_task(task: Task) -> TaskClips:
         train=train,
         validation=validation,
     )
+
+
+def _spread(indices: np.ndarray, number: int) -> np.ndarray:
+    """*number* of the indices from all over them."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, number).astype(np.int64))]
 
 
 def _named_splits(corpus: Corpus) -> Path | None:

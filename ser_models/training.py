@@ -386,9 +386,8 @@ class Trainer:
         return logits
 
     def _count_by_speaker(self, counted: np.ndarray) -> np.ndarray:
-        counts = np.zeros((len(self.val_speakers), self._num_classes), dtype=np.int64)
-        np.add.at(counts, (self._speaker_rows[counted], self.data.validation_labels[counted]), 1)
-        return counts
+        shape = len(self.val_speakers), self._num_classes
+        return metrics.count_by_speaker(self._speaker_rows, self.data.validation_labels, counted, shape=shape)
 
 
 def _with_rest(groups: Sequence[ParameterGroup], model: nn.Module, settings: TrainingSettings) -> list[ParameterGroup]:

@@ -25,9 +25,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ser_data.waveforms import SAMPLE_RATE
 from ser_models.pooling import frame_mask
-
-SAMPLE_RATE = 16_000  # hertz, of what every encoder here takes
 
 
 class SplitEncoder(nn.Module, ABC):

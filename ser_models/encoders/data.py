@@ -1,14 +1,14 @@
 """The clips of a task as one trial of an encoder reads them, and what the head's norm takes from the training clips."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ser_data.batches import class_weights
+from ser_data.waveforms import SAMPLE_RATE
 from ser_models.encoders.architectures import SplitEncoder
 from ser_models.encoders.batches import EncoderBatches, EncoderInputs
 from ser_models.encoders.loading import load_encoder, weights_hash
@@ -27,8 +27,6 @@ from ser_models.precision import resolve_precision
 from ser_models.task import Task
 from ser_models.task_clips import TaskClips, open_task
 from ser_models.training import TrainingData
-
-_SAMPLE_RATE = 16_000  # hertz
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +78,13 @@ def cached_data(task: Task, plan: EncoderPlan) -> EncoderData:
 
 def probe_data(task: Task, plan: EncoderPlan, *, num_clips: int) -> EncoderData:
     """Data of *num_clips* training and validation clips each, past the cache."""
-    whole = open_task(task)
-    clips = replace(whole, train=_spread(whole.train, num_clips), validation=_spread(whole.validation, num_clips))
+    clips = open_task(task).few(num_clips)
     encoder = encoder_on_device(task)
     work = PrefixPass(
         encoder,
         clips.corpus,
         resolve_precision(task.precision, task.device),
-        round(plan.max_clip_seconds * _SAMPLE_RATE),
+        round(plan.max_clip_seconds * SAMPLE_RATE),
     )
     rows = computed_rows(work, stream_names(plan), np.concatenate([clips.train, clips.validation]))
     return _data(task, clips, encoder, plan, rows)
@@ -134,14 +131,7 @@ def _data(
         EncoderBatches(inputs, clips.labels, indices, batch_size=plan.settings.batch_size, shuffle=is_train)
         for indices, is_train in ((clips.train, True), (clips.validation, False))
     )
-    training = TrainingData(
-        train=train,
-        validation=validation,
-        class_weights=class_weights(clips.labels[clips.train], len(task.emotions)),
-        validation_clips=clips.validation,
-        validation_labels=clips.labels[clips.validation],
-        validation_speakers=clips.speakers[clips.validation],
-    )
+    training = clips.training_data(train, validation, num_classes=len(task.emotions))
     return EncoderData(training, _norm(rows[POOLED], plan, encoder, clips.train))
 
 
@@ -164,8 +154,3 @@ def _norm(pooled: Rows, plan: EncoderPlan, encoder: SplitEncoder, train: NDArray
         shifts.append(vectors.mean(dim=0).view(len(states), -1))
         scales.append(1 / vectors.std(dim=0, correction=0).clamp(min=1e-5).view(len(states), -1))
     return PooledNorm(torch.cat(shifts, dim=1).float(), torch.cat(scales, dim=1).float())
-
-
-def _spread(indices: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    """*number* of the indices from all over them, so that several speakers and emotions are among them."""
-    return indices[np.unique(np.linspace(0, len(indices) - 1, number).astype(np.int64))]

@@ -98,11 +98,11 @@ def prepare(
 
 
 def initialised(
-    encoder: SplitEncoder, plan: EncoderPlan, norm: PooledNorm | None, *, num_classes: int, seed: int | None
+    encoder: SplitEncoder, plan: EncoderPlan, norm: PooledNorm | None, *, num_classes: int, seed: int
 ) -> EncoderClassifier:
-    """The network of a plan; its new weights are drawn from *seed*, or must be replaced by a state if that is None."""
+    """The network of a plan, its new weights drawn from *seed*."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0 if seed is None else derive_seed(seed, "initialisation"))
+        torch.manual_seed(derive_seed(seed, "initialisation"))
         model = EncoderClassifier(encoder, plan, num_classes=num_classes)
     if norm is not None:
         model.head.shift.copy_(norm.shift)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ser_data.waveforms import SAMPLE_RATE
 from ser_models.bundle import LogitsOf
 from ser_models.encoders.architectures import SplitEncoder
 from ser_models.encoders.loading import restore_encoder
@@ -16,7 +17,6 @@ from ser_models.encoders.plan import EncoderPlan, HeadPlan, Lora
 from ser_models.encoders.prefix import boundaries, boundary_name, pooled_columns
 from ser_models.training import TrainingSettings
 
-SAMPLE_RATE = 16_000  # hertz
 _FROZEN, _TRAINED = "encoder.", "network."
 
 

@@ -81,7 +81,5 @@ def _hits(
     """Right clips by speaker (sorted by name) and class, as an epoch's ``val_hits``."""
     names, rows = np.unique(speakers, return_inverse=True)
     right = probabilities.argmax(axis=1) == labels
-    hits = np.zeros((len(names), num_classes), dtype=np.int64)
-    np.add.at(hits, (rows[right], labels[right]), 1)
-    counts: list[list[int]] = hits.tolist()
-    return counts
+    hits: list[list[int]] = metrics.count_by_speaker(rows, labels, right, shape=(len(names), num_classes)).tolist()
+    return hits

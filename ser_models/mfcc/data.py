@@ -1,13 +1,10 @@
 """Features of a task's clips for one trial: out of the node's cache, or of a few clips computed on the spot."""
 
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from ser_data.augment import Views, ViewSettings
-from ser_data.batches import Batches, class_weights
+from ser_data.batches import Batches
 from ser_data.features.cache import FeatureCache
 from ser_data.features.clip_frames import ClipFrames
 from ser_data.features.extraction import compute_clips
@@ -47,8 +44,7 @@ def probe_data(task: Task, inputs: Inputs, *, batch_size: int, num_clips: int) -
 
     Augmented views are left out: they are as large as the clips themselves.
     """
-    whole = open_task(task)
-    clips = replace(whole, train=_spread(whole.train, num_clips), validation=_spread(whole.validation, num_clips))
+    clips = open_task(task).few(num_clips)
     features = compute_clips(clips.corpus, inputs.settings, [*clips.train, *clips.validation])
     scaler = Scaler.fit(features, clips.train)
     return _data(clips, inputs, features, (), scaler, batch_size, len(task.emotions))
@@ -81,15 +77,7 @@ def _data(
         )
         for indices, is_train in ((clips.train, True), (clips.validation, False))
     )
-    data = TrainingData(
-        train=train,
-        validation=validation,
-        class_weights=class_weights(clips.labels[clips.train], num_classes),
-        validation_clips=clips.validation,
-        validation_labels=clips.labels[clips.validation],
-        validation_speakers=clips.speakers[clips.validation],
-    )
-    return data, chosen
+    return clips.training_data(train, validation, num_classes=num_classes), chosen
 
 
 def _cache(task: Task) -> FeatureCache:
@@ -113,8 +101,3 @@ def _views(task: Task, settings: FeatureSettings, count: int, jobs: int) -> tupl
 def _scaler(task: Task, settings: FeatureSettings, jobs: int) -> Scaler:
     """Of all columns; a trial takes its own of them."""
     return Scaler.fit(_features(task, settings, jobs), open_task(task).train)
-
-
-def _spread(indices: np.ndarray, number: int) -> np.ndarray:
-    """*number* of the indices from all over them, so that several speakers and emotions are among them."""
-    return indices[np.unique(np.linspace(0, len(indices) - 1, number).astype(np.int64))]

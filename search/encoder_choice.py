@@ -9,7 +9,7 @@ from search.space import Space, encoder_spaces, load_space
 from ser_data.errors import UserError
 
 if TYPE_CHECKING:
-    from ser_models.encoders.source import EncoderSource
+    from ser_models.pretrained.source import PretrainedSource
 
 ENCODER_OPTIONS = ("encoder", "pretrained", "precision", "cache_precision")
 
@@ -41,13 +41,13 @@ def open_space(arguments: Arguments, stored: Mapping[str, Any] | None = None) ->
     return space.bound_to(source.num_layers), found
 
 
-def _find(name: str, *, types: tuple[str, ...], pretrained: bool) -> "EncoderSource":
-    from ser_models.encoders.source import find_encoder
+def _find(name: str, *, types: tuple[str, ...], pretrained: bool) -> "PretrainedSource":
+    from ser_models.pretrained.choice import find_pretrained
 
-    return find_encoder(name, types=types, pretrained=pretrained)
+    return find_pretrained(name, types=types, pretrained=pretrained)
 
 
-def describe(source: "EncoderSource") -> dict[str, Any]:
+def describe(source: "PretrainedSource") -> dict[str, Any]:
     """What ``config.json`` says of an encoder."""
     names = ("name", "revision", "label", "spec", "model_type", "num_layers", "pretrained")
     return {name: getattr(source, name) for name in names}

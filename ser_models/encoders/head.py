@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ser_models.classifier import mlp_classifier
 from ser_models.encoders.plan import HeadPlan
 from ser_models.pooling import AttentionPooling, MeanPooling, Pooling, StatisticsPooling
 
@@ -48,7 +49,13 @@ class LayerHead(nn.Module):
             self.register_buffer("scale", torch.ones(num_states, self.pooling.output_dim))
         if plan.layer_mix == "weighted":
             self.layer_weights = nn.Parameter(torch.zeros(num_states))
-        self.classifier = _classifier(plan, mixed_dim, num_classes)
+        self.classifier = mlp_classifier(
+            mixed_dim,
+            hidden_layers=plan.hidden_layers,
+            hidden_units=plan.hidden_units,
+            dropout=plan.dropout,
+            num_classes=num_classes,
+        )
 
     def pool(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """One layer's frames (batch, frames, hidden) to its pooled vector (batch, columns)."""
@@ -74,14 +81,6 @@ class LayerHead(nn.Module):
         else:
             mixed = normed[-1]
         return self.classifier(self.norm(self.pooling(mixed, lengths)))
-
-
-def _classifier(plan: HeadPlan, dim: int, num_classes: int) -> nn.Sequential:
-    modules: list[nn.Module] = []
-    for _ in range(plan.hidden_layers):
-        modules += [nn.Dropout(plan.dropout), nn.Linear(dim, plan.hidden_units), nn.GELU()]
-        dim = plan.hidden_units
-    return nn.Sequential(*modules, nn.Dropout(plan.dropout), nn.Linear(dim, num_classes))
 
 
 def _wide(frames: torch.Tensor) -> torch.Tensor:

@@ -1,85 +1,28 @@
-"""The linear probe: what a logistic regression makes of the frozen, mean-pooled layers. What a search has to beat."""
-
-import time
-import warnings
+"""The linear probe of a frozen encoder: a logistic regression on all its mean-pooled layers side by side."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_models import metrics
 from ser_models.encoders.data import cached_rows, encoder_on_device
 from ser_models.encoders.prefix import POOLED
-from ser_models.precision import resolve_precision
+from ser_models.linear_probe import fit_linear_probe
 from ser_models.task import Task
-from ser_models.task_clips import open_task
 from ser_models.trial import Baseline
-
-NAME = "linear probe"
-_MOST_STEPS = 1000
-# Inverse of the penalty: of 1, .1, … 1e-4 the one that three folds over the training speakers chose for whisper-base on
-# CREMA-D. scikit-learn's default of 1 loses five points there (docs/experiments.md).
-_C = 1e-3
 
 
 def linear_probe(task: Task, *, max_clip_seconds: float) -> Baseline:
-    """Train the probe on the task's training clips and judge it on its validation clips.
-
-    All layers' means side by side, standardised over the training clips; scikit-learn's logistic regression, classes
-    weighted to count alike.
+    """The probe of the task's encoder.
 
     Args:
         task: which clips, and which encoder
         max_clip_seconds: how much of a clip is read
     """
-    started = time.perf_counter()
-    clips, encoder = open_task(task), encoder_on_device(task)
-    half = (encoder.num_layers + 1) * encoder.hidden_size
+    encoder = encoder_on_device(task)
+    means = (encoder.num_layers + 1) * encoder.hidden_size
     pooled = cached_rows(task, (POOLED,), max_clip_seconds)[POOLED]
-    train, validation = (pooled.vectors(part, 0, half).double().numpy() for part in (clips.train, clips.validation))
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    deviation[deviation == 0] = 1.0
-    train, validation = (train - mean) / deviation, (validation - mean) / deviation
-    probabilities = _logistic_regression(train, clips.labels[clips.train], validation, len(task.emotions))
-    labels = clips.labels[clips.validation]
-    matrix = metrics.confusion(labels, probabilities.argmax(axis=1), len(task.emotions))
-    own = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)
-    return Baseline(
-        name=NAME,
-        report={
-            "val_uar": metrics.uar(matrix),
-            "val_accuracy": metrics.accuracy(matrix),
-            "val_macro_f1": metrics.macro_f1(matrix),
-            "val_loss": float(-np.log(own).mean()),
-            "val_hits": _hits(clips.speakers[clips.validation], labels, probabilities, len(task.emotions)),
-            "seconds": time.perf_counter() - started,
-            "num_parameters": (half + 1) * len(task.emotions),
-            "trained_parameters": (half + 1) * len(task.emotions),
-            "precision": resolve_precision(task.precision, task.device),
-        },
-    )
 
+    def vectors_of(clips: NDArray[np.int64]) -> NDArray[np.float64]:
+        vectors: NDArray[np.float64] = pooled.vectors(clips, 0, means).double().numpy()
+        return vectors
 
-def _logistic_regression(
-    train: NDArray[np.float64], labels: NDArray[np.int64], validation: NDArray[np.float64], num_classes: int
-) -> NDArray[np.float64]:
-    """Probabilities (num_validation, num_classes); every class has training clips."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=_C, max_iter=_MOST_STEPS, class_weight="balanced")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a probe that is nearly there is a probe
-        model.fit(train, labels)
-    probabilities: NDArray[np.float64] = model.predict_proba(validation)
-    assert probabilities.shape[1] == num_classes
-    return probabilities
-
-
-def _hits(
-    speakers: NDArray[np.str_], labels: NDArray[np.int64], probabilities: NDArray[np.float64], num_classes: int
-) -> list[list[int]]:
-    """Right clips by speaker (sorted by name) and class, as an epoch's ``val_hits``."""
-    names, rows = np.unique(speakers, return_inverse=True)
-    right = probabilities.argmax(axis=1) == labels
-    hits: list[list[int]] = metrics.count_by_speaker(rows, labels, right, shape=(len(names), num_classes)).tolist()
-    return hits
+    return fit_linear_probe(task, vectors_of)

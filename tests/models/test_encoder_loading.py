@@ -27,9 +27,10 @@ from transformers import (
 )
 
 from ser_data.errors import UserError
-from ser_models.encoders import source as source_module
 from ser_models.encoders.loading import load_encoder, restore_encoder, weights_hash
-from ser_models.encoders.source import ENCODER_TYPES, TINY_LAYERS, EncoderSource, find_encoder, source_from_spec
+from ser_models.encoders.source import ENCODER_TYPES, TINY_LAYERS, find_encoder
+from ser_models.pretrained import hub
+from ser_models.pretrained.source import PretrainedSource, source_from_spec
 from tests.models.encoder_clips import NUM_LAYERS, clip_samples, config_of, extractor_of, randomise
 
 Damage = Callable[[dict[str, torch.Tensor]], None]
@@ -179,7 +180,7 @@ class TestFolder:
     def test_it_is_found_under_its_resolved_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         saved_wav2vec2(tmp_path / "speech")
         monkeypatch.chdir(tmp_path)
-        expected = EncoderSource(str(tmp_path / "speech"), None, "wav2vec2", NUM_LAYERS, pretrained=True)
+        expected = PretrainedSource(str(tmp_path / "speech"), None, "wav2vec2", NUM_LAYERS, pretrained=True)
         assert find_encoder("./speech") == find_encoder("speech") == expected
         assert expected.label == "speech"
         assert expected.is_folder
@@ -258,7 +259,7 @@ class TestDamagedWeights:
         lost = ("encoder.layers.1.attention.q_proj.weight", "feature_projection.projection.bias")
         rewrite_weights(saved_wav2vec2(tmp_path), lambda t: [t.pop(name) for name in lost])
         told = refusal(tmp_path)
-        assert "lacks weights of the encoder, which would stay random" in told
+        assert "lacks weights of the speech encoder, which would stay random" in told
         assert all(name in told for name in lost)
 
     def test_many_missing_tensors_are_counted(self, tmp_path: Path) -> None:
@@ -302,12 +303,14 @@ class TestDamagedWeights:
         saved(kind, architecture, tmp_path)
         rewrite_json(tmp_path / "config.json", **{field: NUM_LAYERS - 1})
         told = refusal(tmp_path)
-        assert "has weights of an encoder that its config.json has no place for" in told
+        assert "has weights of a speech encoder that its config.json has no place for" in told
         assert "encoder.layers.2." in told
 
     def test_weights_of_other_sizes_are_refused(self, tmp_path: Path) -> None:
         rewrite_json(saved_wav2vec2(tmp_path) / "config.json", intermediate_size=41)
-        assert "of the sizes that its config.json says" in refusal(tmp_path) or "of other sizes" in refusal(tmp_path)
+        told = refusal(tmp_path)
+        assert "has weights of other sizes than its config.json says" in told
+        assert "encoder.layers.0.feed_forward.intermediate_dense.bias" in told
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_weights_that_are_not_finite_are_refused_by_name(self, value: float, tmp_path: Path) -> None:
@@ -346,11 +349,11 @@ class TestHub:
         def unreachable(url: str) -> None:
             raise OSError("no route")
 
-        monkeypatch.setattr(source_module, "_ask_hub", unreachable)
+        monkeypatch.setattr(hub, "_ask_hub", unreachable)
         with pytest.raises(UserError) as caught:
             find_encoder("speech/base@v2")
         told = str(caught.value)
-        assert f"The encoder speech/base@v2 is not in the cache {tmp_path}" in told
+        assert f"The speech encoder speech/base@v2 is not in the cache {tmp_path}" in told
         for way in ("once where there is a network", "hf download speech/base --revision v2", "--encoder tiny"):
             assert way in told
 
@@ -362,7 +365,7 @@ class TestHub:
         )
         for environment in ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}):
             told = in_process(code, HF_HUB_CACHE=str(tmp_path), **environment)
-            assert f"The encoder speech/base is not in the cache {tmp_path}" in told, environment
+            assert f"The speech encoder speech/base is not in the cache {tmp_path}" in told, environment
             assert "Three ways out" in told
 
     @pytest.mark.parametrize("revision", [None, "v2"])

@@ -11,7 +11,7 @@ from search.families import get_family
 from search.space import Space, known_spaces, load_space
 from ser_data.corpus import open_corpus
 from ser_models.config import ConfigError
-from ser_models.encoders.source import find_encoder
+from ser_models.pretrained.choice import find_pretrained
 from ser_models.task import Task
 
 
@@ -22,11 +22,11 @@ def task(prepared_tone_corpus: Path, tmp_path: Path) -> Task:
 
 
 def with_smallest_encoder(name: str, task: Task) -> tuple[Space, Task]:
-    """A space and its task, over random weights of a few layers where it searches over encoders."""
+    """A space and its task, over random weights of a few layers where it searches over pretrained networks."""
     space = load_space(name)
     if space.encoder is None:
         return space, task
-    source = find_encoder("tiny", types=space.encoder_types)
+    source = find_pretrained("tiny", types=space.encoder_types)
     return space.bound_to(source.num_layers), replace(task, encoder=source.spec)
 
 

@@ -1,0 +1,1 @@
+"""Image backbones (ResNet, EfficientNet), pretrained on photographs, on spectrograms as images."""

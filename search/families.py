@@ -37,7 +37,7 @@ def _mfcc_rung_group(config: Mapping[str, Any]) -> str:
     return "statistics" if config["network"] == "statistics_mlp" else "frames"
 
 
-def _encoders_rung_group(config: Mapping[str, Any]) -> str:
+def _pretrained_rung_group(config: Mapping[str, Any]) -> str:
     return "frozen" if config["unfreeze_depth"] == 0 else "fine-tuned"
 
 
@@ -46,7 +46,8 @@ FAMILIES = {
     for family in (
         # one core: two such trials side by side finish more epochs than one with two threads (docs/experiments.md)
         Family("mfcc", "ser_models.mfcc.family", 1, 0.25, _mfcc_rung_group),
-        Family("encoders", "ser_models.encoders.family", 1, 1.0, _encoders_rung_group, prepare=True),
+        Family("encoders", "ser_models.encoders.family", 1, 1.0, _pretrained_rung_group, prepare=True),
+        Family("mel_backbones", "ser_models.backbones.family", 1, 1.0, _pretrained_rung_group, prepare=True),
     )
 }
 

@@ -28,7 +28,11 @@ DESCRIPTION_FILE = "bundle.json"
 TENSORS_FILE = "model.safetensors"
 
 # Where each family's ``restore(description, tensors, num_classes)`` is. Bundles name a family, never a module.
-FAMILY_MODULES = {"encoders": "ser_models.encoders.predictor", "mfcc": "ser_models.mfcc.predictor"}
+FAMILY_MODULES = {
+    "encoders": "ser_models.encoders.predictor",
+    "mel_backbones": "ser_models.backbones.predictor",
+    "mfcc": "ser_models.mfcc.predictor",
+}
 
 LogitsOf = Callable[[np.ndarray], np.ndarray]
 
@@ -151,6 +155,11 @@ def load_bundle(folder: Path) -> Bundle:
         provenance=header["provenance"],
         logits=logits,
     )
+
+
+def tensors_under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Those of a bundle's tensors whose names begin with *prefix*, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _without_nan(value: Any) -> Any:

@@ -101,6 +101,18 @@ class Ragged:
     offsets: NDArray[np.int64]
     values: torch.Tensor
 
+    @classmethod
+    def of(cls, items: Mapping[int, torch.Tensor], num_items: int) -> "Ragged":
+        """Some items in memory, past any cache; the others have no rows.
+
+        Args:
+            items: shape ``(num_rows, dim)`` each, at least one, by the item's number
+            num_items: how many there are with those that have none
+        """
+        lengths = [len(items[number]) if number in items else 0 for number in range(num_items)]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(offsets, torch.cat([items[number] for number in sorted(items)]))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -121,6 +133,11 @@ class PrefixCache:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
         self._shared = NodeFolder(self.folder, max_bytes, called="cache of layer outputs")
+
+    @classmethod
+    def of_node(cls, cache_dir: str, cache_gb: float) -> "PrefixCache":
+        """The cache of a node, in its folder of caches, of that many gigabytes (10**9 bytes)."""
+        return cls(Path(cache_dir) / "prefixes", int(cache_gb * 1e9))
 
     def get(
         self,

@@ -21,9 +21,9 @@ from ser_models.encoders.prefix import (
     Rows,
     boundary_name,
     computed_rows,
-    open_cache,
 )
 from ser_models.precision import resolve_precision
+from ser_models.prefix_cache import PrefixCache
 from ser_models.task import Task
 from ser_models.task_clips import TaskClips, open_task
 from ser_models.training import TrainingData
@@ -97,7 +97,7 @@ def prefix_source(task: Task) -> PrefixSource:
         encoder=encoder_on_device(task),
         weights=weights,
         corpus=open_task(task).corpus,
-        cache=open_cache(task.cache_dir, task.cache_gb),
+        cache=PrefixCache.of_node(task.cache_dir, task.cache_gb),
         frame_dtype=task.cache_precision,
         precision=resolve_precision(task.precision, task.device),
     )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ser_models.config import ReadConfig, Value
 from ser_models.encoders.masks import SpanMasks
-from ser_models.optimisers import SCHEDULES
+from ser_models.fine_tuning import read_rate, read_settings
 from ser_models.training import TrainingSettings
 
 LAYER_MIXES = ("last", "weighted", "concat")
@@ -144,11 +144,11 @@ def read_plan(config: Mapping[str, object], *, num_layers: int, max_epochs: int)
         masks=_read_masks(reader) if depth or mask_at == INPUT else None,
         head=_read_head(reader),
         lora=_read_lora(reader) if depth else None,
-        backbone_lr=_rate(reader, "backbone_lr") if depth else 0.0,
+        backbone_lr=read_rate(reader, "backbone_lr") if depth else 0.0,
         layer_decay=reader.number("layer_decay", low=0.1, high=1.0) if depth > 1 else 1.0,
         first_epoch=reader.integer("unfreeze_at_epoch", low=1, high=1000) if depth else 1,
         gradient_checkpointing=reader.flag("gradient_checkpointing") if depth else False,
-        settings=_read_settings(reader, max_epochs),
+        settings=read_settings(reader, epochs=max_epochs),
         read={},
     )
     if plan.first_epoch > max_epochs:
@@ -187,24 +187,3 @@ def _read_lora(reader: ReadConfig) -> Lora | None:
         alpha=reader.number("lora_alpha", low=0.1, high=512.0),
         dropout=reader.number("lora_dropout", low=0.0, high=0.9),
     )
-
-
-def _read_settings(reader: ReadConfig, max_epochs: int) -> TrainingSettings:
-    reader.integer("epochs", low=1, high=1000)  # the search cuts the trial's length by it
-    return TrainingSettings(
-        epochs=max_epochs,
-        batch_size=reader.integer("batch_size", low=1, high=4096),
-        accumulation=reader.integer("accumulation", low=1, high=256),
-        optimiser="adamw",
-        learning_rate=_rate(reader, "head_lr"),
-        weight_decay=reader.number("weight_decay", low=0.0, high=1.0),
-        schedule=reader.choice("schedule", SCHEDULES),
-        warmup_share=reader.number("warmup_share", low=0.0, high=0.9),
-        label_smoothing=reader.number("label_smoothing", low=0.0, high=0.5),
-        class_weights=reader.flag("class_weights"),
-        clip_norm=reader.number("clip_norm", low=0.01, high=1e6),
-    )
-
-
-def _rate(reader: ReadConfig, name: str) -> float:
-    return reader.number(name, low=1e-7, high=1.0)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ser_data.waveforms import SAMPLE_RATE
-from ser_models.bundle import LogitsOf
+from ser_models.bundle import LogitsOf, tensors_under
 from ser_models.encoders.architectures import SplitEncoder
 from ser_models.encoders.loading import restore_encoder
 from ser_models.encoders.masks import SpanMasks
@@ -43,13 +43,13 @@ def restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor],
     encoder = restore_encoder(description["encoder"], description["features"])
     if encoder.num_layers != plan.num_layers:
         raise ValueError(f"the encoder has {encoder.num_layers} layers, its plan {plan.num_layers}")
-    frozen = _without_prefix(tensors, _FROZEN)
+    frozen = tensors_under(tensors, _FROZEN)
     missing = sorted(set(_frozen_names(encoder, plan)) - set(frozen))
     if missing:
         raise ValueError(f"it lacks weights of the encoder: {', '.join(missing[:5])}")
     encoder.load_state_dict(frozen, strict=False)  # trained layers are the network's
     network = EncoderClassifier(encoder, plan, num_classes=num_classes)
-    network.load_state_dict(_without_prefix(tensors, _TRAINED))
+    network.load_state_dict(tensors_under(tensors, _TRAINED))
     network.eval()
     max_samples = round(plan.max_clip_seconds * SAMPLE_RATE)
     starts = [] if plan.start is None else [boundary_name(plan.start)]
@@ -91,7 +91,3 @@ def _plan(values: Mapping[str, Any]) -> EncoderPlan:
         if parts[name] is not None:
             parts[name] = kind(**parts[name])
     return EncoderPlan(**parts)
-
-
-def _without_prefix(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

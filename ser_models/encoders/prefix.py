@@ -7,7 +7,6 @@ same under every duration: they are computed once, and each duration adds only t
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,15 +267,5 @@ def computed_rows(work: PrefixPass, names: Sequence[str], clips: NDArray[np.int6
         for name, items in work.compute(batch, names).items():
             found[name] |= dict(zip(batch.tolist(), items, strict=True))
     num_clips = len(work.corpus.waveforms)
-    rows = {}
-    for name, items in found.items():
-        lengths = [len(items[clip]) if clip in items else 0 for clip in range(num_clips)]
-        values = torch.cat([items[clip] for clip in sorted(items)])
-        whole = Ragged(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values)
-        rows[name] = Rows(whole, None, np.zeros(num_clips, dtype=bool))
-    return rows
-
-
-def open_cache(cache_dir: str, cache_gb: float) -> PrefixCache:
-    """The node's cache of prefixes."""
-    return PrefixCache(Path(cache_dir) / "prefixes", int(cache_gb * 1e9))
+    is_cut = np.zeros(num_clips, dtype=bool)
+    return {name: Rows(Ragged.of(items, num_clips), None, is_cut) for name, items in found.items()}

@@ -1,0 +1,151 @@
+"""Builds one trial of an image backbone from a configuration, and fills the prefix cache before the first one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ser_data.seeds import derive_seed
+from ser_models.backbones.architectures import SplitBackbone
+from ser_models.backbones.data import (
+    VectorNorm,
+    backbone_on_device,
+    cached_data,
+    fill_cache,
+    probe_data,
+    stream_names,
+)
+from ser_models.backbones.images import ImageRecipe
+from ser_models.backbones.model import BackboneClassifier
+from ser_models.backbones.plan import BackbonePlan, check_size, read_plan
+from ser_models.backbones.predictor import describe
+from ser_models.backbones.probe import linear_probe
+from ser_models.bundle import save_bundle
+from ser_models.optimisers import ParameterGroup, layerwise_groups
+from ser_models.pretrained.source import source_from_spec
+from ser_models.task import Task
+from ser_models.training import Trainer
+from ser_models.trial import Baseline, Trial
+
+FAMILY = "mel_backbones"
+
+
+def build(
+    config: Mapping[str, object], task: Task, *, seed: int, max_epochs: int, probe_clips: int | None = None
+) -> Trial:
+    """A trial that is ready to train.
+
+    The backbone, the corpus and the mapped prefixes stay open for the next trial of this process.
+
+    Args:
+        config: the searched parameters, every one of which is read
+        task: what all trials share; its ``encoder`` names the backbone
+        seed: the trial's seed: initialisation, batch order, masks, dropout
+        max_epochs: length of the whole training, at whose end the schedule ends
+        probe_clips: build on this many training and validation clips each, past the caches; for a check of the space
+
+    Raises:
+        ConfigError: naming a parameter that is missing, out of range, or not read, or images that are too small
+        UserError: if the corpus, the split, the backbone or a cache cannot be used
+    """
+    backbone = backbone_on_device(task)
+    plan = _plan(config, task, backbone, max_epochs)
+    data = cached_data(task, plan) if probe_clips is None else probe_data(task, plan, num_clips=probe_clips)
+    model = initialised(backbone, plan, data.norm, num_classes=len(task.emotions), seed=seed)
+    trainer = Trainer(
+        model,
+        plan.settings,
+        data.training,
+        seed=seed,
+        device=task.device,
+        groups=parameter_groups(model, plan),
+        precision=task.precision,
+    )
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    head = sum(parameter.numel() for parameter in model.head.parameters())
+    return Trial(
+        trainer=trainer,
+        num_parameters=head + sum(parameter.numel() for parameter in backbone.model.parameters()),
+        read_parameters=plan.read,
+        write_bundle=partial(_write_bundle, backbone, plan, task),
+        facts={"precision": trainer.precision, "trained_parameters": trained, "boundary": plan.boundary},
+    )
+
+
+def prepare(
+    configs: Sequence[Mapping[str, object]], task: Task, *, progress: Callable[[str, int, int], None]
+) -> list[Baseline]:
+    """Fill the node's cache with all that *configs* read, in one pass for each kind of image; train the linear probe.
+
+    Args:
+        configs: as for :func:`build`
+        task: as for :func:`build`
+        progress: called with what is done, clips done and clips in all
+
+    Returns:
+        the probe, on the first kind of image
+    """
+    backbone = backbone_on_device(task)
+    wanted: dict[ImageRecipe, dict[str, None]] = {}
+    for config in configs:
+        plan = _plan(config, task, backbone, max_epochs=1)
+        wanted.setdefault(plan.recipe, {}).update(dict.fromkeys(stream_names(plan)))
+    progress("log-mel frames", 0, 1)
+    for number, (recipe, names) in enumerate(wanted.items(), start=1):
+        told = "frozen stages" + (f" (images {number} of {len(wanted)})" if len(wanted) > 1 else "")
+        fill_cache(task, recipe, list(names), jobs=torch.get_num_threads(), progress=partial(progress, told))
+    progress("linear probe", 0, 1)
+    return [linear_probe(task, next(iter(wanted)))]
+
+
+def initialised(
+    backbone: SplitBackbone, plan: BackbonePlan, norm: VectorNorm, *, num_classes: int, seed: int
+) -> BackboneClassifier:
+    """The network of a plan, its new weights drawn from *seed*."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initialisation"))
+        model = BackboneClassifier(backbone, plan, num_classes=num_classes)
+    model.head.shift.copy_(norm.shift)
+    model.head.scale.copy_(norm.scale)
+    return model
+
+
+def parameter_groups(model: BackboneClassifier, plan: BackbonePlan) -> list[ParameterGroup]:
+    """The head at its rate, and each trained stage at its own."""
+    settings = plan.settings
+    head = ParameterGroup("head", list(model.head.parameters()), settings.learning_rate, settings.weight_decay)
+    stages = layerwise_groups(
+        model.backbone_layers(),
+        learning_rate=plan.backbone_lr,
+        decay=plan.layer_decay,
+        weight_decay=settings.weight_decay,
+    )
+    return [head, *stages]
+
+
+def _plan(config: Mapping[str, object], task: Task, backbone: SplitBackbone, max_epochs: int) -> BackbonePlan:
+    plan = read_plan(config, num_stages=backbone.num_stages, max_epochs=max_epochs)
+    label = source_from_spec(task.encoder).label
+    check_size(plan.recipe, total_stride=backbone.total_stride, label=f"backbone {label}")
+    return plan
+
+
+def _write_bundle(
+    backbone: SplitBackbone,
+    plan: BackbonePlan,
+    task: Task,
+    weights: Mapping[str, torch.Tensor],
+    folder: Path,
+    provenance: Mapping[str, Any],
+) -> None:
+    description, tensors = describe(backbone, plan, weights)
+    save_bundle(
+        folder,
+        family=FAMILY,
+        emotions=task.emotions,
+        description=description,
+        tensors=tensors,
+        provenance=provenance,
+    )

@@ -14,7 +14,7 @@ from search.parameters import Parameters, Value
 
 _LARGE = 12  # layers; a larger encoder's activations do not fit beside it on a common GPU
 
-_COMMON: dict[str, Value] = {
+COMMON: dict[str, Value] = {
     "accumulation": 1,
     "class_weights": True,
     "clip_norm": 1.0,
@@ -27,7 +27,7 @@ def fast(trial: Parameters, *, deepest: int, frozen_epochs: int, trained_epochs:
     """Up to *deepest* layers, masks on the hidden states that enter the first of them: all below is computed once."""
     depth = trial.suggest_int("unfreeze_depth", 0, deepest)
     config: dict[str, Value] = {
-        **_COMMON,
+        **COMMON,
         "unfreeze_depth": depth,
         "mask_at": "boundary",
         "batch_size": 32 if depth else 64,  # a step of a head alone takes as long for 64 clips
@@ -35,7 +35,7 @@ def fast(trial: Parameters, *, deepest: int, frozen_epochs: int, trained_epochs:
         "max_clip_seconds": trial.suggest_categorical("max_clip_seconds", (5.0, 4.0, 3.0)),
         "layer_mix": trial.suggest_categorical("layer_mix", ("concat", "weighted", "last")),
         "pooling": trial.suggest_categorical("pooling", ("mean", "statistics")),
-        **_head(trial),
+        **head(trial),
     }
     if depth:
         config |= {"adapt": "unfreeze", "gradient_checkpointing": False}
@@ -48,7 +48,7 @@ def full(trial: Parameters, *, num_layers: int, epochs: int, feature_length: int
     """Every depth, masks on the encoder's input as in the papers, every pooling, whole layers or low-rank adapters."""
     depth = trial.suggest_int("unfreeze_depth", 0, num_layers)
     config: dict[str, Value] = {
-        **_COMMON,
+        **COMMON,
         "unfreeze_depth": depth,
         "mask_at": "input",
         "batch_size": trial.suggest_categorical("batch_size", (16, 32)),
@@ -57,7 +57,7 @@ def full(trial: Parameters, *, num_layers: int, epochs: int, feature_length: int
         "schedule": trial.suggest_categorical("schedule", ("cosine", "linear")),
         "layer_mix": trial.suggest_categorical("layer_mix", ("concat", "weighted", "last")),
         "pooling": trial.suggest_categorical("pooling", ("mean", "statistics", "attention")),
-        **_head(trial),
+        **head(trial),
     }
     if depth:
         config["gradient_checkpointing"] = num_layers > _LARGE  # a third more time, for a fraction of the memory
@@ -70,17 +70,18 @@ def full(trial: Parameters, *, num_layers: int, epochs: int, feature_length: int
     return config
 
 
-def _head(trial: Parameters) -> dict[str, Value]:
-    head: dict[str, Value] = {
+def head(trial: Parameters) -> dict[str, Value]:
+    """The classifier on top, and what regularises it."""
+    config: dict[str, Value] = {
         "head_layers": trial.suggest_int("head_layers", 0, 2),
         "head_lr": trial.suggest_float("head_lr", 1e-4, 1e-2, log=True),  # peak, per step
         "dropout": trial.suggest_float("dropout", 0.1, 0.6),  # share of units
         "weight_decay": trial.suggest_float("weight_decay", 1e-4, 1e-1, log=True),
         "label_smoothing": trial.suggest_categorical("label_smoothing", (0.0, 0.1)),
     }
-    if head["head_layers"]:
-        head["head_units"] = trial.suggest_categorical("head_units", (128, 256, 512))
-    return head
+    if config["head_layers"]:
+        config["head_units"] = trial.suggest_categorical("head_units", (128, 256, 512))
+    return config
 
 
 def _backbone(trial: Parameters, depth: int) -> dict[str, Value]:

@@ -9,8 +9,8 @@ from ser_models.backbones.architectures import SplitBackbone
 from ser_models.backbones.plan import IMAGE, BackbonePlan
 from ser_models.classifier import mlp_classifier
 
-# Share of a batch in the running statistics, torch's own. transformers hands EfficientNets TensorFlow's .99, which means
-# the opposite in torch: statistics of the last batch alone.
+# Share of a batch in the running statistics, torch's own. transformers hands EfficientNets TensorFlow's .99, which in
+# torch means the opposite: statistics of the last batch alone.
 _MOMENTUM = 0.1
 
 

@@ -138,8 +138,8 @@ def _read_recipe(reader: ReadConfig) -> ImageRecipe:
     size = reader.take("image_size")
     if size != NATIVE and (not isinstance(size, int) or isinstance(size, bool) or not 16 <= size <= 1024):
         raise ConfigError(
-            f"The mel_backbones configuration has image_size = {size!r}. Accepted is '{NATIVE}' (mel bands × frames) or "
-            "a whole number from 16 to 1024, pixels a side. Change the range of 'image_size' in the search space."
+            f"The mel_backbones configuration has image_size = {size!r}. Accepted is '{NATIVE}' (mel bands × frames) "
+            "or a whole number from 16 to 1024, pixels a side. Change the range of 'image_size' in the search space."
         )
     return ImageRecipe(
         settings=LogMelSettings(num_mels=reader.integer("num_mels", low=16, high=256)),

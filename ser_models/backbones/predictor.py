@@ -15,7 +15,7 @@ from ser_models.backbones.architectures import SplitBackbone
 from ser_models.backbones.images import ImageRecipe
 from ser_models.backbones.loading import restore_backbone
 from ser_models.backbones.model import BackboneClassifier
-from ser_models.backbones.plan import IMAGE, BackbonePlan, HeadPlan
+from ser_models.backbones.plan import BackbonePlan, HeadPlan
 from ser_models.backbones.prefix import POOLED, boundaries, map_name
 from ser_models.bundle import LogitsOf, tensors_under
 from ser_models.training import TrainingSettings

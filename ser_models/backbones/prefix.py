@@ -1,7 +1,7 @@
 """What of a backbone is a fixed function of the clip: computed once a node, exactly, and read by every trial.
 
-All images of one recipe are of one size, and every norm below the cut is in eval mode: what comes out for a clip is what
-the clip alone would give.
+All images of one recipe are of one size, and every norm below the cut is in eval mode: what comes out for a clip is
+what the clip alone would give.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

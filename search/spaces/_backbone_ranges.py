@@ -1,0 +1,71 @@
+"""Ranges that the spaces over image backbones share, each with its source.
+
+* images: 128 mel bands and 3 s, the 128 × 130 of the notebooks that are replayed here; one channel three times or
+  log-mel, Δ and ΔΔ; 224 pixels a side is what the networks were trained on (He et al. 2016, arXiv 1512.03385)
+* head: as over speech encoders (``_encoder_ranges.py``)
+* ``backbone_lr``: 1e-5 to 1e-3, from a hundredth of the head's rate up to the head's own
+* ``layer_decay``: .3 to 1 by stage; a stage is some layers (discriminative fine-tuning, Howard & Ruder 2018,
+  arXiv 1801.06146: 1/2.6 a layer)
+* ``batch_norm``: spectrograms have other statistics than photographs, and small batches have noisy ones
+* masks: up to a quarter of the frames and bands of an image, two of each (Park et al. 2019, arXiv 1904.08779)
+"""
+
+from search.parameters import Parameters, Value
+from search.spaces import _encoder_ranges as encoder_ranges
+
+_IMAGES: dict[str, Value] = {"num_mels": 128, "max_clip_seconds": 3.0}
+
+
+def frozen(trial: Parameters, *, epochs: int) -> dict[str, Value]:
+    """Heads on the pooled vectors of a frozen backbone."""
+    return {
+        **encoder_ranges.COMMON,
+        **_IMAGES,
+        "unfreeze_depth": 0,
+        "batch_size": 64,
+        "epochs": epochs,
+        "channels": trial.suggest_categorical("channels", ("log_mel", "deltas")),
+        "image_size": trial.suggest_categorical("image_size", ("native", 224)),
+        **encoder_ranges.head(trial),
+    }
+
+
+def fine_tuned(trial: Parameters, *, num_stages: int, epochs: int) -> dict[str, Value]:
+    """The upper stages trained, or all of them and the stem, whose images may then be masked."""
+    depth = trial.suggest_int("unfreeze_depth", 1, num_stages + 1)
+    config: dict[str, Value] = {
+        **encoder_ranges.COMMON,
+        **_IMAGES,
+        "unfreeze_depth": depth,
+        "image_size": "native",
+        "batch_size": 32,
+        "epochs": epochs,
+        "channels": trial.suggest_categorical("channels", ("log_mel", "deltas")),
+        "schedule": trial.suggest_categorical("schedule", ("cosine", "linear")),
+        "batch_norm": trial.suggest_categorical("batch_norm", ("frozen", "trained")),
+        "backbone_lr": trial.suggest_float("backbone_lr", 1e-5, 1e-3, log=True),  # peak of the top stage, per step
+        **encoder_ranges.head(trial),
+    }
+    if depth > 1:
+        config["layer_decay"] = trial.suggest_float("layer_decay", 0.3, 1.0)  # by the rate of the stage above
+    config["mask_at"] = "none"
+    if depth > num_stages:  # below that, masks would throw away what is computed once
+        config["mask_at"] = trial.suggest_categorical("mask_at", ("none", "input"))
+    if config["mask_at"] == "input":
+        config |= {"time_masks": 2, "feature_masks": 2}
+        config["time_mask_frames"] = trial.suggest_int("time_mask_frames", 4, 32)  # of 130
+        config["feature_mask_width"] = trial.suggest_int("feature_mask_width", 4, 32)  # bands, of 128
+    return config
+
+
+FROZEN_KNOWN_GOOD: list[dict[str, Value]] = [
+    {"channels": "log_mel", "image_size": "native", **encoder_ranges.HEAD},
+    {"channels": "deltas", "image_size": "native", **encoder_ranges.HEAD},
+]
+_FINE_TUNED: dict[str, Value] = {
+    "channels": "log_mel", "schedule": "cosine", "batch_norm": "trained", "backbone_lr": 1e-4, **encoder_ranges.HEAD,
+}  # fmt: skip
+FINE_TUNED_KNOWN_GOOD: list[dict[str, Value]] = [
+    {"unfreeze_depth": 1, **_FINE_TUNED},
+    {"unfreeze_depth": 2, "layer_decay": 0.7, **_FINE_TUNED},
+]

@@ -12,7 +12,7 @@ __all__ = ["SpecAugment", "ViewSettings", "Views"]
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Masks on scaled features (Park et al. 2019), drawn for each clip on its own.
+    """Masks on scaled features (Park et al. 2019), drawn for each clip on its own, laid where the features are.
 
     A mask's width is drawn uniformly from 0 to the given one. A time mask lies within its clip and takes half of it at
     most, so that a short clip keeps something.
@@ -43,12 +43,13 @@ class SpecAugment:
             raise ValueError(f"blocks={self.blocks} must be at least 1")
 
     def __call__(self, inputs: torch.Tensor, lengths: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Masked inputs, 0 (the training mean, after scaling) where a mask lies.
+        """Masked inputs, 0 where a mask lies: the training mean, or the lowest value of a clip scaled to its range.
 
         Args:
-            inputs: float32, shape ``(batch, frames, dim)``; changed in place
-            lengths: int64, shape ``(batch,)``
-            generator: drawn from the same number of times whatever the lengths are
+            inputs: float32, shape ``(batch, frames, dim)``, on any device; changed in place
+            lengths: int64, shape ``(batch,)``, on the same
+            generator: a CPU's, so that every device gets the same masks; drawn from the same number of times whatever
+                the lengths are
 
         Raises:
             ValueError: if the columns are not a multiple of `blocks`
@@ -61,8 +62,9 @@ class SpecAugment:
             masked = _bands(largest, lengths[:, None], num_frames, generator)  # (batch, frames)
             inputs.mul_(~masked[:, :, None])  # a tenth of the time of masked_fill_
         if self.feature_masks and self.feature_width:
-            size = torch.tensor(dim // self.blocks)
-            largest = torch.full((batch, self.feature_masks), min(self.feature_width, dim // self.blocks))
+            size = torch.tensor(dim // self.blocks, device=inputs.device)
+            width = min(self.feature_width, dim // self.blocks)
+            largest = torch.full((batch, self.feature_masks), width, device=inputs.device)
             masked = _bands(largest, size, dim // self.blocks, generator).repeat(1, self.blocks)  # (batch, dim)
             inputs.mul_(~masked[:, None, :])
         return inputs
@@ -80,9 +82,9 @@ def _bands(largest: torch.Tensor, ends: torch.Tensor, size: int, generator: torc
     Returns:
         bool, shape ``(batch, size)``
     """
-    draws = torch.rand(2, *largest.shape, generator=generator)
+    draws = torch.rand(2, *largest.shape, generator=generator).to(largest.device)
     widths = (draws[0] * (largest + 1)).long()
     starts = (draws[1] * (ends - widths + 1)).long()
-    positions = torch.arange(size)
+    positions = torch.arange(size, device=largest.device)
     inside = (positions >= starts[..., None]) & (positions < (starts + widths)[..., None])
     return inside.any(dim=1)

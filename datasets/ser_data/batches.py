@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ser_data import batch_order
 from ser_data.augment import SpecAugment
-from ser_data.features.clip_frames import ClipFrames
-from ser_data.scaler import Scaler
+from ser_data.features.clip_frames import ClipFrames, ResidentFrames
+from ser_data.scaler import Scaling
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Batch:
     """Some clips.
 
     Attributes:
-        inputs: float32, shape ``(batch, frames, dim)``; scaled, zero behind a clip's end
-        lengths: int64, shape ``(batch,)``, frames of each clip
+        inputs: float32, shape ``(batch, frames, dim)``; scaled, zero behind a clip's end; where the features are
+        lengths: int64, shape ``(batch,)``, frames of each clip; there too
         labels: int64, shape ``(batch,)``
         clips: int64, shape ``(batch,)``, the clips' indices in the corpus
     """
@@ -43,7 +44,7 @@ class Batches:
     The clips are dealt evenly: batches of one epoch differ by one clip at most, so that there is no small last one.
 
     Args:
-        features: frames, indexed like the corpus's clips
+        features: frames, indexed like the corpus's clips; mapped, or resident on the device where the training is
         labels: int64, shape ``(num_clips,)``, of all of the corpus's clips
         indices: int64, the clips to give out
         batch_size: clips a batch, at most
@@ -61,15 +62,15 @@ class Batches:
 
     def __init__(
         self,
-        features: ClipFrames,
+        features: ClipFrames | ResidentFrames,
         labels: NDArray[np.int64],
         indices: NDArray[np.int64],
         *,
         batch_size: int,
-        scaler: Scaler,
+        scaler: Scaling,
         columns: NDArray[np.int64] | None = None,
         max_frames: int | None = None,
-        views: Sequence[ClipFrames] = (),
+        views: Sequence[ClipFrames | ResidentFrames] = (),
         spec_augment: SpecAugment | None = None,
         shuffle: bool,
     ) -> None:
@@ -78,9 +79,8 @@ class Batches:
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64))
         self._indices = np.asarray(indices, dtype=np.int64)
         self._batch_size = batch_size
-        self._columns = None if columns is None else np.asarray(columns, dtype=np.int64)
-        self._mean = torch.from_numpy(scaler.mean)
-        self._inverse_std = torch.from_numpy(scaler.inverse_std)
+        self._columns = slice(None) if columns is None else _as_slice(np.asarray(columns, dtype=np.int64))
+        self._scaler = scaler
         self._spec_augment = spec_augment
         self._shuffle = shuffle
         # (1 + views, clips): frames that each source would give for each clip
@@ -126,21 +126,18 @@ class Batches:
             self._sources[source].frames[start : start + length]
             for source, start, length in zip(sources.tolist(), starts.tolist(), lengths.tolist(), strict=True)
         ]
-        halves = np.concatenate(slices)
-        if self._columns is not None:
-            halves = halves[:, self._columns]
-        flat = torch.from_numpy(halves).float().sub_(self._mean).mul_(self._inverse_std)
+        flat = self._scaler.scale(_joined(slices, self._columns), lengths)
         if len(flat) == len(rows):  # one frame a clip: nothing to pad
             inputs = flat[:, None]
         else:
             inputs = pad_sequence(list(torch.split(flat, lengths.tolist())), batch_first=True)
-        length_tensor = torch.from_numpy(lengths)
+        length_tensor = torch.from_numpy(lengths).to(inputs.device)
         if self._spec_augment is not None and generator is not None:
             inputs = self._spec_augment(inputs, length_tensor, generator)
         clips = torch.from_numpy(self._indices[rows])
         return Batch(inputs=inputs, lengths=length_tensor, labels=self._labels[clips], clips=clips)
 
-    def _check(self, shuffle: bool, views: Sequence[ClipFrames]) -> None:
+    def _check(self, shuffle: bool, views: Sequence[ClipFrames | ResidentFrames]) -> None:
         if self._batch_size < 1:
             raise ValueError(f"batch_size={self._batch_size} must be at least 1")
         if not shuffle and (views or self._spec_augment is not None):
@@ -150,6 +147,22 @@ class Batches:
         if (self._lengths < 1).any():
             clip = self._indices[np.argwhere(self._lengths < 1)[0][1]]
             raise ValueError(f"clip {clip} has no frames in the features or in one of the views")
+
+
+def _as_slice(columns: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Neighbouring columns as a slice: only they are then read, and not all first."""
+    first = int(columns[0])
+    return slice(first, first + len(columns)) if (np.diff(columns) == 1).all() else columns
+
+
+def _joined(slices: list[Any], columns: slice | NDArray[np.int64]) -> torch.Tensor:
+    """Columns of the clips' frames, one clip behind the other: float32, shape ``(total_frames, columns)``, a copy."""
+    if isinstance(columns, slice):
+        slices, columns = [part[:, columns] for part in slices], slice(None)
+    if isinstance(slices[0], torch.Tensor):
+        return torch.cat(slices)[:, columns].float()
+    halves: NDArray[np.float16] = np.concatenate(slices)[:, columns]
+    return torch.from_numpy(halves).float()
 
 
 def class_weights(labels: NDArray[np.int64], num_classes: int) -> torch.Tensor:

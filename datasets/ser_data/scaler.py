@@ -1,7 +1,8 @@
-"""Mean and standard deviation of each feature column, from training clips only."""
+"""How features are scaled: by the training clips' mean and deviation of each column, or within each clip."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from ser_data.features.clip_frames import ClipFrames
 
 _ROWS_A_STEP = 16_384  # bounds the memory: 8 MB at 120 columns, which a core's cache nearly holds
 _LEAST_STD = 1e-4  # a column that stands still is left unscaled and not blown up
+_LEAST_RANGE = 1e-3  # likewise of a clip's block
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,52 @@ class Scaler:
             float32, same shape
         """
         return np.asarray((frames.astype(np.float32) - self.mean) * self.inverse_std, dtype=np.float32)
+
+    def scale(self, frames: torch.Tensor, lengths: NDArray[np.int64]) -> torch.Tensor:
+        """Scale the frames of some clips in place.
+
+        Args:
+            frames: float32, shape ``(total_frames, dim)``, clip behind clip
+            lengths: int64, frames of each clip; they do not matter here
+        """
+        mean, inverse_std = (part.to(frames.device) for part in self._tensors)
+        return frames.sub_(mean).mul_(inverse_std)
+
+    @cached_property
+    def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.mean), torch.from_numpy(self.inverse_std)
+
+
+@dataclass(frozen=True)
+class ClipRange:
+    """Brings each clip's lowest value to 0 and its highest to 1, in each block of columns on its own.
+
+    Attributes:
+        blocks: equal blocks that the columns consist of (static, Δ, ΔΔ)
+    """
+
+    blocks: int
+
+    def apply(self, frames: NDArray[np.floating]) -> NDArray[np.float32]:
+        """One clip's frames, float16 or float32 of shape ``(num_frames, dim)``, as float32 in [0, 1]."""
+        scaled = self.scale(torch.from_numpy(frames.astype(np.float32)), np.array([len(frames)]))
+        return np.asarray(scaled.numpy())
+
+    def scale(self, frames: torch.Tensor, lengths: NDArray[np.int64]) -> torch.Tensor:
+        """Scale the frames of some clips in place.
+
+        Args:
+            frames: float32, shape ``(total_frames, dim)``, clip behind clip
+            lengths: int64, frames of each clip
+        """
+        for clip in torch.split(frames, lengths.tolist()):
+            blocks = clip.view(len(clip), self.blocks, -1)
+            low, high = blocks.amin(dim=(0, 2), keepdim=True), blocks.amax(dim=(0, 2), keepdim=True)
+            blocks.sub_(low).div_((high - low).clamp(min=_LEAST_RANGE))
+        return frames
+
+
+Scaling = Scaler | ClipRange
 
 
 def _pieces(features: ClipFrames, indices: NDArray[np.int64]) -> Iterator[torch.Tensor]:

@@ -10,9 +10,10 @@ import torch
 
 from ser_models.bundle import save_bundle
 from ser_models.config import ReadConfig, Value
+from ser_models.frame_data import cached_data, probe_data
+from ser_models.frame_inputs import FrameInputs
 from ser_models.mfcc.architecture import Architecture, read_network, read_sizes
-from ser_models.mfcc.data import cached_data, probe_data
-from ser_models.mfcc.inputs import Inputs, read_inputs
+from ser_models.mfcc.inputs import read_inputs
 from ser_models.mfcc.predictor import describe
 from ser_models.task import Task
 from ser_models.training import Trainer, TrainingSettings
@@ -35,7 +36,7 @@ class Plan:
         read: the parameters, by name
     """
 
-    inputs: Inputs
+    inputs: FrameInputs
     architecture: Architecture
     settings: TrainingSettings
     read: Mapping[str, Value]

@@ -1,46 +1,18 @@
-"""What a configuration asks of features and augmentation."""
-
-from dataclasses import dataclass
+"""What a configuration of the MFCC family asks of features and augmentation."""
 
 import numpy as np
 
-from ser_data.augment import SpecAugment
-from ser_data.features.settings import FUNCTIONALS, FeatureSettings, HybridSettings, MfccSettings, StatisticsSettings
+from ser_data.features.settings import FUNCTIONALS, HybridSettings, MfccSettings, StatisticsSettings
 from ser_models.config import ReadConfig
+from ser_models.frame_inputs import MOST_VIEWS, FrameInputs, read_spec_augment
 from ser_models.mfcc.architecture import STATISTICS_NETWORK
 
 MOST_COEFFICIENTS, FEWEST_COEFFICIENTS = 40, 13
 MOST_DELTAS = 2
-MOST_VIEWS = 8
+WIDEST_FEATURE_MASK = 20
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """The features of a trial, and how its training clips are changed.
-
-    Attributes:
-        settings: the features that are computed and cached
-        columns: int64, the columns of them that the trial reads
-        max_clip_seconds: how much of a clip, from its start, is read
-        spec_augment: masks on training batches; None for none
-        waveform_views: augmented copies of each training clip
-    """
-
-    settings: FeatureSettings
-    columns: np.ndarray
-    max_clip_seconds: float
-    spec_augment: SpecAugment | None
-    waveform_views: int
-
-    @property
-    def max_frames(self) -> int | None:
-        """Frames of a clip that are read; None where the features themselves look at the clip's start only."""
-        if isinstance(self.settings, StatisticsSettings):
-            return None
-        return self.settings.frames_in(self.max_clip_seconds)
-
-
-def read_inputs(config: ReadConfig, network: str) -> Inputs:
+def read_inputs(config: ReadConfig, network: str) -> FrameInputs:
     """Features and augmentation for *network*, read from a configuration.
 
     All coefficients and deltas are cached once; a trial with fewer of them reads fewer columns of the same file.
@@ -62,30 +34,17 @@ def read_inputs(config: ReadConfig, network: str) -> Inputs:
         columns = np.arange(base.dim, dtype=np.int64)
     if network == STATISTICS_NETWORK:
         blocks = np.arange(len(FUNCTIONALS), dtype=np.int64)[:, None] * base.dim
-        return Inputs(
+        return FrameInputs(
             settings=StatisticsSettings(base=base, max_clip_seconds=max_clip_seconds),
             columns=(blocks + columns).ravel(),
             max_clip_seconds=max_clip_seconds,
             spec_augment=None,
             waveform_views=0,
         )
-    return Inputs(
+    return FrameInputs(
         settings=base,
         columns=columns,
         max_clip_seconds=max_clip_seconds,
-        spec_augment=_read_spec_augment(config, blocks=1 + deltas),
+        spec_augment=read_spec_augment(config, blocks=1 + deltas, widest_feature_mask=WIDEST_FEATURE_MASK),
         waveform_views=config.integer("waveform_views", low=0, high=MOST_VIEWS),
-    )
-
-
-def _read_spec_augment(config: ReadConfig, *, blocks: int) -> SpecAugment | None:
-    # Each part is at least 1: a count of 0 would make its width a parameter that changes nothing.
-    if not config.flag("spec_augment"):
-        return None
-    return SpecAugment(
-        time_masks=config.integer("time_masks", low=1, high=8),
-        time_width_frames=config.integer("time_mask_frames", low=1, high=100),
-        feature_masks=config.integer("feature_masks", low=1, high=8),
-        feature_width=config.integer("feature_mask_width", low=1, high=20),
-        blocks=blocks,
     )

@@ -11,14 +11,14 @@ from ser_data.features.extraction import compute
 from ser_data.features.settings import settings_from_dict
 from ser_data.scaler import Scaler
 from ser_models.bundle import LogitsOf
+from ser_models.frame_inputs import FrameInputs
 from ser_models.mfcc.architecture import Architecture
-from ser_models.mfcc.inputs import Inputs
 
 _WEIGHTS = "network."
 
 
 def describe(
-    architecture: Architecture, inputs: Inputs, scaler: Scaler, weights: Mapping[str, torch.Tensor]
+    architecture: Architecture, inputs: FrameInputs, scaler: Scaler, weights: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What :func:`restore` needs: values that JSON takes, and tensors."""
     description = {

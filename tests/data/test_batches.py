@@ -10,8 +10,8 @@ import torch
 from ser_data import scaler as scaler_module
 from ser_data.augment import SpecAugment
 from ser_data.batches import Batch, Batches, class_weights
-from ser_data.features.clip_frames import ClipFrames
-from ser_data.scaler import Scaler
+from ser_data.features.clip_frames import ClipFrames, ResidentFrames
+from ser_data.scaler import ClipRange, Scaler
 
 DIM = 6
 NUM_CLIPS = 90
@@ -249,3 +249,36 @@ def test_batches_load_torch_and_no_signal_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['torch']"
+
+
+def test_resident_frames_give_the_batches_of_mapped_ones() -> None:
+    masks = SpecAugment(time_masks=1, time_width_frames=4, feature_masks=1, feature_width=2)
+    for columns in (None, np.arange(2, 5), np.array([0, 2, 5])):
+        options = {"columns": columns, "scaler": scaler_of(columns), "spec_augment": masks, "max_frames": 20}
+        resident = ResidentFrames.of(FEATURES, "cpu")
+        for mapped, copied in zip(epoch(batches(**options)), epoch(batches(features=resident, **options)), strict=True):
+            assert torch.equal(mapped.inputs, copied.inputs)
+            assert torch.equal(mapped.lengths, copied.lengths)
+            assert torch.equal(mapped.clips, copied.clips)
+
+
+def scaler_of(columns: np.ndarray | None) -> Scaler:
+    return Scaler.fit(FEATURES, TRAIN, columns)
+
+
+def test_a_clip_range_puts_each_block_of_each_clip_between_zero_and_one() -> None:
+    blocks = 2
+    for batch in epoch(batches(scaler=ClipRange(blocks))):
+        for row, clip in enumerate(batch.clips.tolist()):
+            length = int(batch.lengths[row])
+            wide = FEATURES[clip].astype(np.float32).reshape(length, blocks, -1)
+            low, high = wide.min(axis=(0, 2), keepdims=True), wide.max(axis=(0, 2), keepdims=True)
+            expected = ((wide - low) / (high - low)).reshape(length, -1)
+            np.testing.assert_allclose(batch.inputs[row, :length], expected, atol=1e-6)
+            np.testing.assert_allclose(ClipRange(blocks).apply(FEATURES[clip]), expected, atol=1e-6)
+            assert not batch.inputs[row, length:].any()
+
+
+def test_a_clip_that_stands_still_is_not_blown_up_to_its_range() -> None:
+    still = np.full((4, 6), -100.0, dtype=np.float16)
+    assert not ClipRange(1).apply(still).any()

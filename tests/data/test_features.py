@@ -21,6 +21,7 @@ from ser_data.features.settings import (
     FUNCTIONALS,
     FeatureSettings,
     HybridSettings,
+    LogMelSettings,
     MfccSettings,
     StatisticsSettings,
     settings_from_dict,
@@ -33,6 +34,8 @@ ALL_SETTINGS = [
     MfccSettings(rms_normalise=True, max_hz=5_500),
     HybridSettings(),
     HybridSettings(deltas=2, hop_seconds=0.03),
+    LogMelSettings(),
+    LogMelSettings(num_mels=40, window_seconds=0.025, hop_seconds=0.01, deltas=0),
     StatisticsSettings(),
     StatisticsSettings(base=HybridSettings(), max_clip_seconds=0.5),
 ]
@@ -75,6 +78,38 @@ def test_mfcc_and_deltas_are_librosas(settings: MfccSettings) -> None:
     computed = compute(samples, settings)
     assert computed.dtype == np.float32
     np.testing.assert_allclose(computed, expected.T, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [LogMelSettings(), LogMelSettings(num_mels=64, max_hz=5_500, hop_seconds=0.016)])
+def test_log_mel_energies_and_deltas_are_librosas(settings: LogMelSettings) -> None:
+    librosa = pytest.importorskip("librosa")
+    samples = speech_like()
+    mel = librosa.feature.melspectrogram(
+        y=samples,
+        sr=settings.sample_rate,
+        n_fft=settings.window_samples,
+        hop_length=settings.hop_samples,
+        n_mels=settings.num_mels,
+        fmax=settings.highest_hz,
+        pad_mode="constant",
+    )
+    decibels = librosa.power_to_db(mel, top_db=80.0)
+    expected = np.concatenate([decibels, librosa.feature.delta(decibels), librosa.feature.delta(decibels, order=2)])
+    np.testing.assert_allclose(compute(samples, settings), expected.T, rtol=1e-5, atol=1e-3)
+
+
+def test_three_seconds_of_log_mel_are_the_notebooks_128_by_130() -> None:
+    settings = LogMelSettings(deltas=0)
+    assert compute(speech_like(3.0), settings).shape == (130, 128)
+    assert settings.frames_in(3.0) == 130
+
+
+def test_log_mel_columns_are_the_energies_then_their_deltas() -> None:
+    settings = LogMelSettings(num_mels=8)
+    assert settings.columns(0).tolist() == list(range(8))
+    assert settings.columns(2).tolist() == list(range(24))
+    with pytest.raises(UserError, match=r"deltas=2 is not possible\. Accepted: 0 to 1 \(as many as the feat"):
+        LogMelSettings(deltas=1).columns(2)
 
 
 def test_chroma_centroid_and_bandwidth_are_librosas() -> None:
@@ -212,7 +247,9 @@ def test_settings_come_back_from_json_values(settings: FeatureSettings) -> None:
 
 
 def test_settings_of_another_kind_or_version_are_refused() -> None:
-    with pytest.raises(UserError, match=r"feature kind 'plp' is not known\. Known kinds: hybrid, mfcc, statistics"):
+    with pytest.raises(
+        UserError, match=r"feature kind 'plp' is not known\. Known kinds: hybrid, log_mel, mfcc, statistics"
+    ):
         settings_from_dict({"kind": "plp"})
     with pytest.raises(UserError, match=r"mfcc settings do not fit this version.*'liftering'"):
         settings_from_dict({**MfccSettings().to_dict(), "liftering": 22})

@@ -11,10 +11,9 @@ import torch
 
 from ser_data.errors import UserError
 from ser_data.features.cache import FeatureCache
-from ser_models import task_clips
+from ser_models import frame_data, task_clips
 from ser_models.bundle import load_bundle
 from ser_models.config import ConfigError
-from ser_models.mfcc import data as mfcc_data
 from ser_models.mfcc.family import build, prepare_features, read_plan
 from ser_models.mfcc.networks import NETWORKS
 from ser_models.task import Task
@@ -210,7 +209,7 @@ def test_prepared_features_are_those_that_a_trial_reads(
     task = dataclasses.replace(task, cache_dir=str(tmp_path / "cache"))
     prepare_features(configuration("cnn"), task, jobs=2)
     monkeypatch.setattr(FeatureCache, "_compute", lambda *args: pytest.fail("computed again"))
-    mfcc_data._features.cache_clear()
+    frame_data._features.cache_clear()
     build(configuration("cnn"), task, seed=0, max_epochs=1)
 
 
@@ -285,7 +284,7 @@ class TestLeaks:
             labels = clips.labels.copy()
             labels[clips.train] = np.random.default_rng(permutation).permutation(labels[clips.train])
             permuted = dataclasses.replace(clips, labels=labels)
-            monkeypatch.setattr(mfcc_data, "open_task", lambda _, permuted=permuted: permuted)
+            monkeypatch.setattr(frame_data, "open_task", lambda _, permuted=permuted: permuted)
             trial = build(configuration("statistics_mlp", learning_rate=1e-2), task, seed=permutation, max_epochs=3)
             scores.append(list(trial.trainer.run())[-1].val_uar)
         assert np.mean(scores) == pytest.approx(1 / 6, abs=0.05)
@@ -296,9 +295,9 @@ class TestLeaks:
 
     def test_the_scaler_knows_training_clips_alone(self, configuration: Configuration, task: Task) -> None:
         plan = read_plan(configuration("cnn"), num_classes=6, max_epochs=1)
-        _, scaler = mfcc_data.cached_data(task, plan.inputs, batch_size=8)
+        _, scaler = frame_data.cached_data(task, plan.inputs, batch_size=8)
         clips = open_task(task)
-        features = mfcc_data._features(task, plan.inputs.settings, 1)
+        features = frame_data._features(task, plan.inputs.settings, 1)
         frames = np.concatenate([features[clip] for clip in clips.train]).astype(np.float64)[:, plan.inputs.columns]
         np.testing.assert_allclose(scaler.mean, frames.mean(axis=0), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(scaler.std, frames.std(axis=0), rtol=1e-3)

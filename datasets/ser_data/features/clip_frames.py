@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 
@@ -48,6 +49,34 @@ class ClipFrames:
         offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in rounded], dtype=np.int64)]).astype(np.int64)
         frames = np.concatenate(rounded) if rounded else np.zeros((0, dim), dtype=np.float16)
         return cls(frames, offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidentFrames:
+    """Frames of a corpus that lie on a GPU whole, so that no batch is sent there.
+
+    Attributes:
+        frames: float16, shape ``(total_frames, dim)``, on the device
+        offsets: as in `ClipFrames`
+    """
+
+    frames: torch.Tensor
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, features: ClipFrames, device: str) -> "ResidentFrames":
+        """A copy of *features* on *device*."""
+        return cls(torch.from_numpy(np.array(features.frames)).to(device), features.offsets)
+
+    @property
+    def dim(self) -> int:
+        """Columns of a frame."""
+        return int(self.frames.shape[1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each clip: int64, shape ``(num_clips,)``."""
+        return np.diff(self.offsets)
 
 
 def to_float16(frames: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from ser_data.corpus import Corpus
-from ser_data.features import hybrid, mfcc, statistics
+from ser_data.features import hybrid, log_mel, mfcc, statistics
 from ser_data.features.clip_frames import ClipFrames
-from ser_data.features.settings import FeatureSettings, HybridSettings, MfccSettings
+from ser_data.features.settings import FeatureSettings, HybridSettings, LogMelSettings, MfccSettings
 from ser_data.views import Views, ViewSamples
 from ser_data.waveforms import Waveforms
 
@@ -41,6 +41,8 @@ def compute(samples: NDArray[np.float32], settings: FeatureSettings) -> NDArray[
         return mfcc.compute(samples, settings)
     if isinstance(settings, HybridSettings):
         return hybrid.compute(samples, settings)
+    if isinstance(settings, LogMelSettings):
+        return log_mel.compute(samples, settings)
     return statistics.compute(samples, settings)
 
 

@@ -23,7 +23,7 @@ NUM_SHAPE = 2  # spectral centroid and bandwidth
 
 @dataclass(frozen=True)
 class _FrameSettings:
-    """Framing, mel bands and level: what MFCC and hybrid features have in common."""
+    """Framing, mel bands and level: what all features of frames have in common."""
 
     kind: ClassVar[str]
 
@@ -32,7 +32,6 @@ class _FrameSettings:
     hop_seconds: float = 0.020
     num_mels: int = 64
     max_hz: float | None = None
-    num_coefficients: int = 40
     deltas: int = 2
     rms_normalise: bool = False
 
@@ -41,7 +40,6 @@ class _FrameSettings:
         _check_range("window_seconds", self.window_seconds, 0.005, 0.2, "seconds")
         _check_range("hop_seconds", self.hop_seconds, 0.002, 0.1, "seconds")
         _check_range("num_mels", self.num_mels, 4, 256, "bands")
-        _check_range("num_coefficients", self.num_coefficients, 1, self.num_mels, "coefficients, at most num_mels")
         _check_range("deltas", self.deltas, 0, 2, "0 for none, 1 for Δ, 2 for Δ and ΔΔ")
         if self.max_hz is not None:
             _check_range("max_hz", self.max_hz, 500, self.sample_rate / 2, "hertz, at most half of sample_rate")
@@ -89,7 +87,18 @@ class _FrameSettings:
 
 
 @dataclass(frozen=True)
-class MfccSettings(_FrameSettings):
+class _CepstralSettings(_FrameSettings):
+    """What MFCC and hybrid features have in common."""
+
+    num_coefficients: int = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("num_coefficients", self.num_coefficients, 1, self.num_mels, "coefficients, at most num_mels")
+
+
+@dataclass(frozen=True)
+class MfccSettings(_CepstralSettings):
     """MFCC with Δ and ΔΔ, laid out ``[c0 … cN-1, Δc0 … ΔcN-1, ΔΔc0 …]``.
 
     A trial that wants fewer coefficients or no deltas takes `columns` of the same cached file: the DCT and the deltas
@@ -129,7 +138,7 @@ class MfccSettings(_FrameSettings):
 
 
 @dataclass(frozen=True)
-class HybridSettings(_FrameSettings):
+class HybridSettings(_CepstralSettings):
     """13 MFCC, 12 chroma, spectral centroid and spectral bandwidth (both in hertz), then their Δ and ΔΔ if asked for.
 
     Attributes:
@@ -147,6 +156,41 @@ class HybridSettings(_FrameSettings):
     def static_dim(self) -> int:
         """Columns before Δ and ΔΔ."""
         return self.num_coefficients + NUM_CHROMA + NUM_SHAPE
+
+
+@dataclass(frozen=True)
+class LogMelSettings(_FrameSettings):
+    """Log-mel energies in dB with their Δ and ΔΔ, laid out ``[m0 … mN-1, Δm0 … ΔmN-1, ΔΔm0 …]``.
+
+    Three seconds at the default hop are 130 frames: with 128 bands the 128 × 130 picture of the notebooks that this
+    project replaces (22,050 Hz, 2,048-sample windows every 512), on the 0 to 8 kHz that 16 kHz audio has.
+
+    Attributes:
+        window_seconds: 64 ms: 128 bands are narrow, and a shorter window would leave the lowest without a frequency
+        hop_seconds: from frame to frame
+        num_mels: Slaney-style bands from 0 to `max_hz`
+        others: as in `MfccSettings`
+    """
+
+    kind: ClassVar[str] = "log_mel"
+
+    window_seconds: float = 0.064
+    hop_seconds: float = 0.02325
+    num_mels: int = 128
+
+    @property
+    def static_dim(self) -> int:
+        """Columns before Δ and ΔΔ."""
+        return self.num_mels
+
+    def columns(self, deltas: int) -> NDArray[np.int64]:
+        """Columns of the energies and their *deltas* within frames of these settings.
+
+        Raises:
+            UserError: if these settings hold fewer deltas
+        """
+        _check_range("deltas", deltas, 0, self.deltas, "as many as the features hold")
+        return np.arange(self.num_mels * (1 + deltas), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -185,7 +229,7 @@ class StatisticsSettings:
         return _digest({**self.to_dict(), "functionals": FUNCTIONALS})
 
 
-FeatureSettings = MfccSettings | HybridSettings | StatisticsSettings
+FeatureSettings = MfccSettings | HybridSettings | LogMelSettings | StatisticsSettings
 
 # Of each column over a clip's frames, in the order of the blocks of a row. The outer quantiles stand in for minimum and
 # maximum, which hang on one frame.
@@ -202,7 +246,7 @@ def settings_from_dict(values: Mapping[str, Any]) -> FeatureSettings:
     fields = dict(values)
     kind = fields.pop("kind", None)
     kinds: dict[str, type[FeatureSettings]] = {
-        known.kind: known for known in (MfccSettings, HybridSettings, StatisticsSettings)
+        known.kind: known for known in (MfccSettings, HybridSettings, LogMelSettings, StatisticsSettings)
     }
     if kind not in kinds:
         raise UserError(

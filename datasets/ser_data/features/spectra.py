@@ -1,4 +1,4 @@
-"""From samples to power spectra and mel-frequency cepstra, by torchaudio with librosa's conventions."""
+"""From samples to power spectra, log-mel energies and cepstra, by torchaudio with librosa's conventions."""
 
 from functools import lru_cache
 
@@ -8,8 +8,10 @@ import torchaudio
 from numpy.typing import NDArray
 
 from ser_data.errors import UserError
-from ser_data.features.settings import HybridSettings, MfccSettings, resampled_length
+from ser_data.features.settings import HybridSettings, LogMelSettings, MfccSettings, resampled_length
 from ser_data.waveforms import SAMPLE_RATE
+
+_FrameSettings = MfccSettings | HybridSettings | LogMelSettings
 
 TOP_DB = 80.0  # below a clip's loudest mel value, floor of its others: librosa's default, taken clip by clip
 POWER_FLOOR = 1e-10
@@ -17,7 +19,7 @@ NORMALISED_RMS = 0.1  # of full scale, after RMS normalisation; speech peaks lie
 _SILENT_RMS = 1e-6  # below it a clip is left as it is: scaling would make noise of rounding errors
 
 
-def at_settings_rate(samples: NDArray[np.float32], settings: MfccSettings | HybridSettings) -> NDArray[np.float32]:
+def at_settings_rate(samples: NDArray[np.float32], settings: _FrameSettings) -> NDArray[np.float32]:
     """A clip as the settings want it: resampled, and scaled if they normalise.
 
     Args:
@@ -40,7 +42,7 @@ def at_settings_rate(samples: NDArray[np.float32], settings: MfccSettings | Hybr
     return samples
 
 
-def power_spectrum(samples: NDArray[np.float32], settings: MfccSettings | HybridSettings) -> torch.Tensor:
+def power_spectrum(samples: NDArray[np.float32], settings: _FrameSettings) -> torch.Tensor:
     """Power spectrum of centred Hann windows; what lies beyond the clip's ends counts as zero.
 
     Args:
@@ -62,8 +64,23 @@ def power_spectrum(samples: NDArray[np.float32], settings: MfccSettings | Hybrid
     return spectrum.real.square() + spectrum.imag.square()  # ten times faster than abs().square()
 
 
+def mel_decibels(power: torch.Tensor, settings: _FrameSettings) -> torch.Tensor:
+    """Log-mel energies: Slaney mel bands, dB re 1.0, at least `TOP_DB` below the clip's loudest.
+
+    Args:
+        power: float32, shape ``(bins, frames)``
+        settings: bands
+
+    Returns:
+        float32, shape ``(frames, num_mels)``
+    """
+    mel = power.T @ _mel_bands(settings)
+    decibels: torch.Tensor = torchaudio.functional.amplitude_to_DB(mel, 10.0, POWER_FLOOR, 0.0, TOP_DB)
+    return decibels
+
+
 def cepstrum(power: torch.Tensor, settings: MfccSettings | HybridSettings) -> torch.Tensor:
-    """Mel-frequency cepstral coefficients: Slaney mel bands, dB re 1.0 with `TOP_DB` by clip, orthonormal DCT-II.
+    """Mel-frequency cepstral coefficients: orthonormal DCT-II of `mel_decibels`.
 
     Args:
         power: float32, shape ``(bins, frames)``
@@ -72,9 +89,7 @@ def cepstrum(power: torch.Tensor, settings: MfccSettings | HybridSettings) -> to
     Returns:
         float32, shape ``(frames, num_coefficients)``
     """
-    mel = power.T @ _mel_bands(settings)
-    decibels = torchaudio.functional.amplitude_to_DB(mel, 10.0, POWER_FLOOR, 0.0, TOP_DB)
-    coefficients: torch.Tensor = decibels @ _dct(settings.num_coefficients, settings.num_mels)
+    coefficients: torch.Tensor = mel_decibels(power, settings) @ _dct(settings.num_coefficients, settings.num_mels)
     return coefficients
 
 
@@ -90,7 +105,7 @@ def _dct(num_coefficients: int, num_mels: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _mel_bands(settings: MfccSettings | HybridSettings) -> torch.Tensor:
+def _mel_bands(settings: _FrameSettings) -> torch.Tensor:
     """float32, shape ``(bins, num_mels)``."""
     bands: torch.Tensor = torchaudio.functional.melscale_fbanks(
         settings.window_samples // 2 + 1,

@@ -3,22 +3,25 @@
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from ser_data.augment import Views, ViewSettings
 from ser_data.batches import Batches
 from ser_data.features.cache import FeatureCache
-from ser_data.features.clip_frames import ClipFrames
+from ser_data.features.clip_frames import ClipFrames, ResidentFrames
 from ser_data.features.extraction import compute_clips
 from ser_data.features.settings import FeatureSettings
-from ser_data.scaler import Scaler
-from ser_models.mfcc.inputs import Inputs
+from ser_data.scaler import Scaler, Scaling
+from ser_models.frame_inputs import FrameInputs
 from ser_models.task import Task
 from ser_models.task_clips import TaskClips, open_task
 from ser_models.training import TrainingData
 
 _KEPT_FEATURES = 4  # mapped files that a process keeps open; the cache cannot remove what is open
+_RESIDENT_SHARE = 0.5  # of a GPU's free memory, that all of a corpus's frames may take there
 
 
-def cached_data(task: Task, inputs: Inputs, *, batch_size: int, jobs: int = 1) -> tuple[TrainingData, Scaler]:
+def cached_data(task: Task, inputs: FrameInputs, *, batch_size: int, jobs: int = 1) -> tuple[TrainingData, Scaling]:
     """Batches of the clips of *task*, features from the node's cache or computed into it.
 
     Args:
@@ -28,18 +31,18 @@ def cached_data(task: Task, inputs: Inputs, *, batch_size: int, jobs: int = 1) -
         jobs: threads that compute features which are not cached yet
 
     Returns:
-        the data, and the scaler of the columns in use
+        the data, and how its columns are scaled
 
     Raises:
         UserError: if the corpus, the split or the cache cannot be used
     """
     clips = open_task(task)
-    features = _features(task, inputs.settings, jobs)
+    features = _resident_or_mapped(task, inputs.settings, jobs)
     views = _views(task, inputs.settings, inputs.waveform_views, jobs) if inputs.waveform_views else ()
     return _data(clips, inputs, features, views, _scaler(task, inputs.settings, jobs), batch_size, len(task.emotions))
 
 
-def probe_data(task: Task, inputs: Inputs, *, batch_size: int, num_clips: int) -> tuple[TrainingData, Scaler]:
+def probe_data(task: Task, inputs: FrameInputs, *, batch_size: int, num_clips: int) -> tuple[TrainingData, Scaling]:
     """As :func:`cached_data`, of *num_clips* training and validation clips each, past the cache.
 
     Augmented views are left out: they are as large as the clips themselves.
@@ -52,15 +55,15 @@ def probe_data(task: Task, inputs: Inputs, *, batch_size: int, num_clips: int) -
 
 def _data(
     clips: TaskClips,
-    inputs: Inputs,
-    features: ClipFrames,
+    inputs: FrameInputs,
+    features: ClipFrames | ResidentFrames,
     views: tuple[ClipFrames, ...],
     scaler: Scaler,
     batch_size: int,
     num_classes: int,
-) -> tuple[TrainingData, Scaler]:
+) -> tuple[TrainingData, Scaling]:
     columns = inputs.columns
-    chosen = Scaler(scaler.mean[columns], scaler.std[columns])
+    scaling = inputs.scaling(scaler)
     all_columns = len(columns) == features.dim
     train, validation = (
         Batches(
@@ -68,7 +71,7 @@ def _data(
             clips.labels,
             indices,
             batch_size=batch_size,
-            scaler=chosen,
+            scaler=scaling,
             columns=None if all_columns else columns,
             max_frames=inputs.max_frames,
             views=views if is_train else (),
@@ -77,11 +80,26 @@ def _data(
         )
         for indices, is_train in ((clips.train, True), (clips.validation, False))
     )
-    return clips.training_data(train, validation, num_classes=num_classes), chosen
+    return clips.training_data(train, validation, num_classes=num_classes), scaling
 
 
 def _cache(task: Task) -> FeatureCache:
     return FeatureCache(Path(task.cache_dir) / "features", int(task.cache_gb * 1e9))
+
+
+def _resident_or_mapped(task: Task, settings: FeatureSettings, jobs: int) -> ClipFrames | ResidentFrames:
+    """On a GPU where all frames fit, so that no batch is sent there; else mapped."""
+    features = _features(task, settings, jobs)
+    if not task.device.startswith("cuda"):
+        return features
+    return _resident(task, settings, jobs) or features
+
+
+@lru_cache(maxsize=1)
+def _resident(task: Task, settings: FeatureSettings, jobs: int) -> ResidentFrames | None:
+    features = _features(task, settings, jobs)
+    free, _ = torch.cuda.mem_get_info(task.device)
+    return ResidentFrames.of(features, task.device) if features.frames.nbytes <= _RESIDENT_SHARE * free else None
 
 
 @lru_cache(maxsize=_KEPT_FEATURES)

@@ -89,7 +89,7 @@ def _cache(task: Task) -> FeatureCache:
 
 def _resident_or_mapped(task: Task, settings: FeatureSettings, jobs: int) -> ClipFrames | ResidentFrames:
     """On a GPU where all frames fit, so that no batch is sent there; else mapped."""
-    features = _features(task, settings, jobs)
+    features = cached_features(task, settings, jobs)
     if not task.device.startswith("cuda"):
         return features
     return _resident(task, settings, jobs) or features
@@ -97,13 +97,18 @@ def _resident_or_mapped(task: Task, settings: FeatureSettings, jobs: int) -> Cli
 
 @lru_cache(maxsize=1)
 def _resident(task: Task, settings: FeatureSettings, jobs: int) -> ResidentFrames | None:
-    features = _features(task, settings, jobs)
+    features = cached_features(task, settings, jobs)
     free, _ = torch.cuda.mem_get_info(task.device)
     return ResidentFrames.of(features, task.device) if features.frames.nbytes <= _RESIDENT_SHARE * free else None
 
 
 @lru_cache(maxsize=_KEPT_FEATURES)
-def _features(task: Task, settings: FeatureSettings, jobs: int) -> ClipFrames:
+def cached_features(task: Task, settings: FeatureSettings, jobs: int) -> ClipFrames:
+    """Features of all of the corpus's clips, mapped from the node's cache; kept open for the next trial of a process.
+
+    Raises:
+        UserError: if the corpus or the cache cannot be used
+    """
     return _cache(task).get(open_task(task).corpus, settings, jobs=jobs)
 
 
@@ -118,4 +123,4 @@ def _views(task: Task, settings: FeatureSettings, count: int, jobs: int) -> tupl
 @lru_cache(maxsize=_KEPT_FEATURES)
 def _scaler(task: Task, settings: FeatureSettings, jobs: int) -> Scaler:
     """Of all columns; a trial takes its own of them."""
-    return Scaler.fit(_features(task, settings, jobs), open_task(task).train)
+    return Scaler.fit(cached_features(task, settings, jobs), open_task(task).train)

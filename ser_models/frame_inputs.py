@@ -54,9 +54,14 @@ def read_spec_augment(config: ReadConfig, *, blocks: int, widest_feature_mask: i
         blocks: equal blocks that the columns consist of (static, Δ, ΔΔ)
         widest_feature_mask: in columns of a block
     """
-    # Each part is at least 1: a count of 0 would make its width a parameter that changes nothing.
     if not config.flag("spec_augment"):
         return None
+    return read_masks(config, blocks=blocks, widest_feature_mask=widest_feature_mask)
+
+
+def read_masks(config: ReadConfig, *, blocks: int, widest_feature_mask: int) -> SpecAugment:
+    """As :func:`read_spec_augment`, where something else has said that there are masks."""
+    # Each part is at least 1: a count of 0 would make its width a parameter that changes nothing.
     return SpecAugment(
         time_masks=config.integer("time_masks", low=1, high=8),
         time_width_frames=config.integer("time_mask_frames", low=1, high=100),

@@ -10,6 +10,7 @@ from ser_models.backbones.images import CHANNELS, NATIVE, ImageRecipe
 from ser_models.backbones.source import IMAGE_CHANNELS
 from ser_models.config import ConfigError, ReadConfig, Value
 from ser_models.fine_tuning import read_rate, read_settings
+from ser_models.frame_inputs import read_masks
 from ser_models.training import TrainingSettings
 
 IMAGE = "image"  # the boundary before the stem
@@ -99,11 +100,12 @@ def read_plan(config: Mapping[str, object], *, num_stages: int, max_epochs: int)
     """
     reader = ReadConfig(config, owner="mel_backbones")
     depth = reader.integer("unfreeze_depth", low=0, high=num_stages + 1)
+    recipe = _read_recipe(reader)
     plan = BackbonePlan(
         num_stages=num_stages,
         depth=depth,
-        recipe=_read_recipe(reader),
-        masks=_read_masks(reader) if depth else None,
+        recipe=recipe,
+        masks=_masks(reader, recipe.settings.num_mels) if depth else None,
         batch_norm=reader.choice("batch_norm", BATCH_NORMS) if depth else BATCH_NORMS[0],
         head=_read_head(reader),
         backbone_lr=read_rate(reader, "backbone_lr") if depth else 0.0,
@@ -149,16 +151,10 @@ def _read_recipe(reader: ReadConfig) -> ImageRecipe:
     )
 
 
-def _read_masks(reader: ReadConfig) -> SpecAugment | None:
+def _masks(reader: ReadConfig, num_mels: int) -> SpecAugment | None:
     if reader.choice("mask_at", MASK_PLACES) == "none":
         return None
-    return SpecAugment(
-        time_masks=reader.integer("time_masks", low=1, high=8),
-        time_width_frames=reader.integer("time_mask_frames", low=1, high=100),
-        feature_masks=reader.integer("feature_masks", low=1, high=8),
-        feature_width=reader.integer("feature_mask_width", low=1, high=64),
-        blocks=IMAGE_CHANNELS,
-    )
+    return read_masks(reader, blocks=IMAGE_CHANNELS, widest_feature_mask=num_mels // 2)
 
 
 def _read_head(reader: ReadConfig) -> HeadPlan:

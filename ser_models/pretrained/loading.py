@@ -15,7 +15,7 @@ from torch import nn
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 from ser_models.pretrained.hub import unreachable
-from ser_models.pretrained.source import PretrainedSource
+from ser_models.pretrained.source import PretrainedSource, indefinite
 
 _RANDOM_SEED = 0  # of random weights: they stand for one network, the same for every trial and process
 _COUNTER = "num_batches_tracked"  # of a batch norm: older checkpoints lack it, and no output depends on it
@@ -71,7 +71,7 @@ def _check_complete(
     mismatched = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get("mismatched_keys", ())]
     for keys, told in (
         (info["missing_keys"], f"lacks weights of the {noun}, which would stay random"),
-        (info["unexpected_keys"], f"has weights of {_indefinite(noun)} that its config.json has no place for"),
+        (info["unexpected_keys"], f"has weights of {indefinite(noun)} that its config.json has no place for"),
         (mismatched, "has weights of other sizes than its config.json says"),
     ):
         found = sorted(key for key in keys if is_part(key) and not key.endswith(_COUNTER))
@@ -110,7 +110,8 @@ def tensors_hash(settings: object, tensors: Mapping[str, torch.Tensor]) -> str:
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"scalar")
+        flat = tensor.contiguous().reshape(-1)  # the same bytes in any memory format
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if tensor.ndim else b"scalar")
     return digest.hexdigest()
 
 
@@ -129,10 +130,6 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _indefinite(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:

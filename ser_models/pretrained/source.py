@@ -52,6 +52,11 @@ class Kind:
     num_layers: Callable[[Mapping[str, Any]], object]
     misfit: Callable[[Mapping[str, Any]], str | None] = _fits
 
+    @property
+    def one(self) -> str:
+        """The noun with its article."""
+        return indefinite(self.noun)
+
 
 @dataclass(frozen=True)
 class PretrainedSource:
@@ -86,6 +91,15 @@ class PretrainedSource:
     def spec(self) -> str:
         """JSON from which :func:`source_from_spec` makes the same source in another process."""
         return json.dumps(self.__dict__, sort_keys=True)
+
+
+def indefinite(noun: str) -> str:
+    """*noun* with its article.
+
+    >>> indefinite("image backbone"), indefinite("speech encoder")
+    ('an image backbone', 'a speech encoder')
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def source_from_spec(spec: str) -> PretrainedSource:
@@ -140,8 +154,8 @@ def _check_type(kind: Kind, name: str, found: str, types: tuple[str, ...], other
     for other in others:
         if found in other.types and found not in kind.types:
             raise UserError(
-                f"--encoder {name} is of type '{found}', which is a kind of {other.noun}; this space takes a "
-                f"{kind.noun} ({', '.join(types)}). Use --space {other.spaces[found]} for it, or name another."
+                f"--encoder {name} is of type '{found}', which is {other.one}; this space takes {kind.one} "
+                f"({', '.join(types)}). Use --space {other.spaces[found]} for it, or name another."
             )
     if found not in kind.types:
         raise UserError(
@@ -165,7 +179,7 @@ def _folder_config(kind: Kind, folder: Path, name: str, pretrained: bool) -> dic
         missing.append("the weights (one of " + ", ".join(WEIGHT_FILES) + ")")
     if missing:
         raise UserError(
-            f"The folder --encoder {name} lacks {' and '.join(missing)}. The folder of a {kind.noun} is what "
+            f"The folder --encoder {name} lacks {' and '.join(missing)}. The folder of {kind.one} is what "
             f"transformers' save_pretrained writes for {kind.saved}. Copy the whole folder, or download it again."
         )
     return _parsed(folder / CONFIG_FILE, name)

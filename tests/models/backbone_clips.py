@@ -69,7 +69,9 @@ def small_backbone(architecture: str, dtype: torch.dtype = torch.float32) -> Spl
     randomise(model)
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # an EfficientNet is born with scales of about 0, which tell no clips apart
+        if isinstance(
+            module, nn.BatchNorm2d
+        ):  # an EfficientNet is born with scales of about 0, which tell no clips apart
             nn.init.uniform_(module.weight, 1.0, 2.0, generator=generator)
     return frozen(model).to(dtype)
 

@@ -23,8 +23,9 @@ from ser_models.task import Task
 from ser_models.task_clips import TaskClips, open_task
 from ser_models.training import TrainingData
 
-# Of the mean deviation of all columns: one that hardly moves under the frozen network may wake once stages train.
-_LEAST_DEVIATION = 0.1
+# Of the mean deviation of all columns. Under trained stages a column that stood still may wake, at any size.
+_LEAST_SHARE_TRAINED = 0.1
+_LEAST_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,8 @@ def _data(
         batches(clips.validation, shuffle=False),
         num_classes=len(task.emotions),
     )
-    return BackboneData(training, vector_norm(prefixes[POOLED], clips.train))
+    least_share = _LEAST_SHARE_TRAINED if plan.depth else 0.0
+    return BackboneData(training, vector_norm(prefixes[POOLED], clips.train, least_share=least_share))
 
 
 def _inputs(
@@ -149,9 +151,15 @@ def _inputs(
     return Maps(prefixes[map_name(plan.start)], height, width)
 
 
-def vector_norm(pooled: Ragged, train: NDArray[np.int64]) -> VectorNorm:
-    """The norm of the pooled vectors of the training clips *train*."""
+def vector_norm(pooled: Ragged, train: NDArray[np.int64], *, least_share: float) -> VectorNorm:
+    """The norm of the pooled vectors of the training clips *train*.
+
+    Args:
+        pooled: of all clips
+        train: the training clips
+        least_share: of the mean deviation of all columns, that a column is taken to have at least
+    """
     vectors = PooledVectors(pooled).read(train, None).double()
     deviation = vectors.std(dim=0, correction=0)
-    least = max(float(deviation.mean()) * _LEAST_DEVIATION, 1e-5)
+    least = max(float(deviation.mean()) * least_share, _LEAST_DEVIATION)
     return VectorNorm(vectors.mean(dim=0).float(), (1 / deviation.clamp(min=least)).float())

@@ -28,7 +28,7 @@ _TINY_SHAPES: dict[str, dict[str, Any]] = {
     "efficientnet": {
         "width_coefficient": 0.05, "depth_coefficient": 0.1, "hidden_dim": 64, "in_channels": [32, 16, 24],
         "out_channels": [16, 24, 40], "kernel_sizes": [3, 3, 5], "strides": [1, 2, 2], "num_block_repeats": [1, 2, 2],
-        "expand_ratios": [1, 6, 6], "initializer_range": 0.2,
+        "expand_ratios": [1, 6, 6],
     },
 }  # fmt: skip
 
@@ -90,4 +90,19 @@ def _random(source: PretrainedSource) -> nn.Module:
         config = AutoConfig.for_model(source.model_type, **_TINY_SHAPES[source.model_type])
     else:
         config = AutoConfig.from_pretrained(source.name, revision=source.revision)
-    return random_weights(lambda: AutoModel.from_config(config, dtype=torch.float32))
+    return random_weights(lambda: _alive(AutoModel.from_config(config, dtype=torch.float32)))
+
+
+def _alive(model: nn.Module) -> nn.Module:
+    """An EfficientNet as He et al. (2015, arXiv 1502.01852) begin one.
+
+    transformers draws its convolutions and the scales of its norms around 0, for weights that are read behind it: of an
+    image nothing would reach the last map.
+    """
+    if getattr(model.config, "model_type", "") == "efficientnet":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
+    return model

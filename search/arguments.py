@@ -131,29 +131,30 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--encoder",
         metavar="ID|DIR|tiny",
-        help="pretrained encoder: a hub id, ID@REVISION for one revision of it, or a local folder; tiny is a random "
-        "one of a few layers, to try a search (default: the space's; encoder spaces only). A hub id is downloaded once",
+        help="pretrained speech encoder or image backbone: a hub id, ID@REVISION for one revision of it, or a local "
+        "folder; tiny is a random one of a few layers, to try a search (default: the space's; spaces over pretrained "
+        "networks only, as the three below). A hub id is downloaded once",
     )
     add(
         "--pretrained",
         type=_random_weights,
         metavar="none",
-        help="none: the encoder begins with random weights, marked on every board (default: its pretrained ones; "
-        "encoder spaces only). Costs as much time as pretrained ones",
+        help="none: the network begins with random weights, marked on every board (default: its pretrained ones). "
+        "Costs as much time as pretrained ones",
     )
     add(
         "--precision",
         type=_one_of("--precision", PRECISIONS),
         metavar="NAME",
-        help="of the encoder's arithmetic: fp32, bf16, or auto (default): bf16 where the device computes it fast, as "
-        "recent GPUs and CPUs with AMX or AVX512-BF16 do. fp32 takes up to twice the time there (encoder spaces only)",
+        help="of the network's arithmetic: fp32, bf16, or auto (default): bf16 where the device computes it fast, as "
+        "recent GPUs and CPUs with AMX or AVX512-BF16 do. fp32 takes up to twice the time there",
     )
     add(
         "--cache-precision",
         type=_one_of("--cache-precision", CACHE_PRECISIONS),
         metavar="NAME",
         help="in which frozen layers' outputs are kept in --cache-dir: bf16 (default), or fp32, which takes twice the "
-        "disk (encoder spaces only)",
+        "disk",
     )
     add("--seed", type=_seed, metavar="S", help="the one seed that every generator is derived from (default: 0)")
     add("--out", type=Path, metavar="DIR", help="results folder (default: runs/SPACE-DATE-TIME)")

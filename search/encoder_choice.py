@@ -74,5 +74,5 @@ def _refuse_encoder_options(arguments: Arguments) -> None:
         fitting = ", ".join(encoder_spaces()) or "none so far"
         raise UserError(
             f"--{given[0].replace('_', '-')} does nothing in the space {arguments.space}, which has no pretrained "
-            f"encoder. Spaces with one: {fitting}. Choose one of them with --space, or leave the option out."
+            f"network. Spaces with one: {fitting}. Choose one of them with --space, or leave the option out."
         )

@@ -181,7 +181,7 @@ def _random_weights(config: Mapping[str, Any]) -> list[str]:
     encoder = config["plan"].get("encoder")
     if encoder is None or encoder["pretrained"]:
         return []
-    return [f"Encoder {encoder['label']}: it was never trained on speech, so no score here speaks of a pretrained one."]
+    return [f"Encoder {encoder['label']}: it was never pretrained, so no score here speaks of a pretrained one."]
 
 
 def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None, gains: Sequence[str]) -> str:

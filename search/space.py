@@ -11,7 +11,8 @@ A space module holds constants and one function:
 ``suggest(trial)`` define-by-run: asks *trial* for each parameter, returns the trial's configuration
 =================  ==================================================================================
 
-One over pretrained encoders holds more, and its ranges follow the encoder at hand:
+One over pretrained encoders holds more, and its ranges follow the encoder at hand. An encoder, here and in
+``--encoder``, is a speech encoder or an image backbone; its layers are then the stages:
 
 ==============================  ======================================================================
 ``ENCODER``                     default of ``--encoder``

@@ -19,8 +19,8 @@ class Task:
         cache_dir: folder of the cached features on this node
         cache_gb: how many gigabytes (10**9 bytes) the cache may hold
         device: torch's name of where to train, e.g. ``"cpu"`` or ``"cuda"``
-        encoder: which pretrained encoder, in the words of ``ser_models.encoders.source``; empty where none is used
-        precision: of an encoder's arithmetic: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where the device
+        encoder: which pretrained network, in the words of ``ser_models.pretrained.source``; empty where none is used
+        precision: of that network's arithmetic: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where the device
             computes it fast
         cache_precision: in which frozen layers' outputs are kept on disk: ``"bf16"`` or ``"fp32"``
     """

@@ -119,7 +119,7 @@ def test_a_baseline_is_shown_wherever_it_ranks(tmp_path: Path) -> None:
 def test_random_weights_are_said_in_words_and_in_the_title(tmp_path: Path) -> None:
     config = encoder_config(label="tiny (random weights)", pretrained=False)
     board = leaderboard([trial(0, [epoch(1, FAIR)], x=0.5)], config)
-    assert caption(board, config)[0].startswith("Encoder tiny (random weights): it was never trained on speech")
+    assert caption(board, config)[0].startswith("Encoder tiny (random weights): it was never pretrained")
     write_leaderboard(tmp_path, board, config, ending=None)
     assert "encoder tiny (random weights)" in (tmp_path / "leaderboard.md").read_text().splitlines()[0]
     assert "never trained" not in " ".join(caption(board, encoder_config()))

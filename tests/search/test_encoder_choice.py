@@ -91,7 +91,7 @@ def test_a_parameter_that_is_asked_for_below_a_depth_only_can_be_pinned() -> Non
 def test_options_of_encoders_are_refused_where_there_is_none(
     change: dict[str, Any], option: str, asked: list[Any]
 ) -> None:
-    message = rf"{option} does nothing in the space plain, which has no pretrained encoder. Spaces with one: layered\."
+    message = rf"{option} does nothing in the space plain, which has no pretrained network. Spaces with one: layered\."
     with knob_spaces(), pytest.raises(UserError, match=message):
         open_space(Arguments(space="plain", **change))
     assert asked == []

@@ -102,7 +102,7 @@ def test_the_end_says_what_the_best_trial_gains_and_that_weights_were_random(lay
     markdown = (layered_search.folder / "leaderboard.md").read_text()
     for text in (layered_search.text, markdown):
         assert re.search(r"The best trial t0001 \(1\.000\) gains \+\.500 over the linear probe \(\.500\), 95 %", text)
-        assert "Encoder tiny (random weights): it was never trained on speech" in text
+        assert "Encoder tiny (random weights): it was never pretrained" in text
     assert "split speaker_kfold:4:1, encoder tiny (random weights)" in markdown.splitlines()[0]
     assert " probe " in layered_search.text
     assert "4 trials: 4 completed" in markdown and "best of 4" in markdown

@@ -35,6 +35,7 @@ LIGHT = {
         "ser_data.seeds",
         "crema_d",
     ): ("torch", "librosa", "sklearn", "scipy", "rich"),
+    ("ser_models.pretrained.choice",): ("torch", "transformers", "huggingface_hub"),
     ("ser_models.mfcc.family",): ("transformers", "librosa", "sklearn", "scipy", "audiomentations", "plotly"),
 }
 # Tensor functions are no models: padding and pooling a batch are the data layer's own business.

@@ -93,7 +93,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         ({"format_version": 9}, "has format version 9; this program reads version 1. Load it with the program"),
         ({"format_version": ...}, "has format version None"),
         ({"emotions": ..., "family": ...}, "bundle.json lacks emotions, family. Accepted is a file as it was exported"),
-        ({"family": "quantum"}, "is of the family 'quantum'. Known families: encoders, mfcc"),
+        ({"family": "quantum"}, "is of the family 'quantum'. Known families: encoders, .*mfcc"),
         ({"tensors_sha256": "0"}, "its checksum differs. Copy the whole folder again"),
         ({"emotions": ["sad", "happy"]}, "the network has 6 outputs for 2 emotions. Accepted is a folder"),
         ({"model": {}}, "does not fit the network that its bundle.json describes: 'architecture'"),

@@ -209,7 +209,7 @@ def test_prepared_features_are_those_that_a_trial_reads(
     task = dataclasses.replace(task, cache_dir=str(tmp_path / "cache"))
     prepare_features(configuration("cnn"), task, jobs=2)
     monkeypatch.setattr(FeatureCache, "_compute", lambda *args: pytest.fail("computed again"))
-    frame_data._features.cache_clear()
+    frame_data.cached_features.cache_clear()
     build(configuration("cnn"), task, seed=0, max_epochs=1)
 
 
@@ -297,7 +297,7 @@ class TestLeaks:
         plan = read_plan(configuration("cnn"), num_classes=6, max_epochs=1)
         _, scaler = frame_data.cached_data(task, plan.inputs, batch_size=8)
         clips = open_task(task)
-        features = frame_data._features(task, plan.inputs.settings, 1)
+        features = frame_data.cached_features(task, plan.inputs.settings, 1)
         frames = np.concatenate([features[clip] for clip in clips.train]).astype(np.float64)[:, plan.inputs.columns]
         np.testing.assert_allclose(scaler.mean, frames.mean(axis=0), rtol=1e-3, atol=1e-3)
         np.testing.assert_allclose(scaler.std, frames.std(axis=0), rtol=1e-3)

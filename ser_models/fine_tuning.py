@@ -1,7 +1,11 @@
-"""What the families over pretrained networks read of a configuration in the same words."""
+"""What the families over pretrained networks have in common: the words of a configuration, and whose rate is whose."""
+
+from collections.abc import Sequence
+
+from torch import nn
 
 from ser_models.config import ReadConfig
-from ser_models.optimisers import SCHEDULES
+from ser_models.optimisers import SCHEDULES, ParameterGroup, layerwise_groups
 from ser_models.training import TrainingSettings
 
 
@@ -34,3 +38,33 @@ def read_settings(reader: ReadConfig, *, epochs: int) -> TrainingSettings:
 def read_rate(reader: ReadConfig, name: str) -> float:
     """A peak learning rate, per step."""
     return reader.number(name, low=1e-7, high=1.0)
+
+
+def head_and_layers(
+    head: nn.Module,
+    layers: Sequence[Sequence[nn.Parameter]],
+    settings: TrainingSettings,
+    *,
+    backbone_lr: float,
+    layer_decay: float,
+    first_epoch: int = 1,
+) -> list[ParameterGroup]:
+    """The head at its rate, and each trained layer at its own.
+
+    Args:
+        head: trained at the settings' rate
+        layers: trained parameters of each layer below it, from bottom to top
+        settings: of the training
+        backbone_lr: peak rate of the top layer
+        layer_decay: rate of a layer by that of the one above
+        first_epoch: from which the layers train
+    """
+    of_head = ParameterGroup("head", list(head.parameters()), settings.learning_rate, settings.weight_decay)
+    of_layers = layerwise_groups(
+        layers,
+        learning_rate=backbone_lr,
+        decay=layer_decay,
+        weight_decay=settings.weight_decay,
+        first_epoch=first_epoch,
+    )
+    return [of_head, *of_layers]

@@ -144,11 +144,11 @@ def _inputs(
 ) -> BackboneInputs:
     if plan.start is None:
         return PooledVectors(prefixes[POOLED])
-    if plan.start == IMAGE:
-        assert frames is not None, "images are made from frames"
-        return Images(frames, plan.recipe, plan.masks)
-    _, height, width = backbone.map_shapes(*plan.recipe.size)[plan.start]
-    return Maps(prefixes[map_name(plan.start)], height, width)
+    if isinstance(plan.start, int):
+        _, height, width = backbone.map_shapes(*plan.recipe.size)[plan.start]
+        return Maps(prefixes[map_name(plan.start)], height, width)
+    assert frames is not None, "images are made from frames"
+    return Images(frames, plan.recipe, plan.masks)
 
 
 def vector_norm(pooled: Ragged, train: NDArray[np.int64], *, least_share: float) -> VectorNorm:

@@ -23,7 +23,8 @@ from ser_models.backbones.plan import BackbonePlan, check_size, read_plan
 from ser_models.backbones.predictor import describe
 from ser_models.backbones.probe import linear_probe
 from ser_models.bundle import save_bundle
-from ser_models.optimisers import ParameterGroup, layerwise_groups
+from ser_models.fine_tuning import head_and_layers
+from ser_models.optimisers import ParameterGroup
 from ser_models.pretrained.source import source_from_spec
 from ser_models.task import Task
 from ser_models.training import Trainer
@@ -114,15 +115,13 @@ def initialised(
 
 def parameter_groups(model: BackboneClassifier, plan: BackbonePlan) -> list[ParameterGroup]:
     """The head at its rate, and each trained stage at its own."""
-    settings = plan.settings
-    head = ParameterGroup("head", list(model.head.parameters()), settings.learning_rate, settings.weight_decay)
-    stages = layerwise_groups(
+    return head_and_layers(
+        model.head,
         model.backbone_layers(),
-        learning_rate=plan.backbone_lr,
-        decay=plan.layer_decay,
-        weight_decay=settings.weight_decay,
+        plan.settings,
+        backbone_lr=plan.backbone_lr,
+        layer_decay=plan.layer_decay,
     )
-    return [head, *stages]
 
 
 def _plan(config: Mapping[str, object], task: Task, backbone: SplitBackbone, max_epochs: int) -> BackbonePlan:

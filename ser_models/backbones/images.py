@@ -107,7 +107,7 @@ class ImageRecipe:
 
     def _scaled(self, frames: NDArray[np.floating[Any]], planes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """A clip's own frames in [0, 1], (frames, planes, bands), and what silence is in each plane, (planes,)."""
-        own = torch.from_numpy(np.asarray(frames, dtype=np.float32)).view(len(frames), planes, -1)
+        own = torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)).view(len(frames), planes, -1)
         low, high = own.amin(dim=(0, 2)), own.amax(dim=(0, 2))
         span = torch.where(high > low, high - low, torch.ones_like(low))  # a plane that stands still is 0
         silence = (-low / span).clamp(0.0, 1.0)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ser_data.features.clip_frames import ClipFrames
 from ser_models.backbones.architectures import SplitBackbone
 from ser_models.backbones.images import ImageRecipe
-from ser_models.memory import give_back_freed_memory
+from ser_models.memory import giving_back
 from ser_models.precision import autocast
 from ser_models.prefix_cache import PrefixCache, Ragged, Stream
 
@@ -132,16 +132,8 @@ class PrefixSource:
         """
         used = self.work.frames.lengths > 0
         streams = {name: self._stream(name, used) for name in names}
-        computed = 0
-
-        def compute(clips: NDArray[np.int64], wanted: Sequence[str]) -> dict[str, list[torch.Tensor]]:
-            nonlocal computed
-            computed += 1
-            if computed % _TRIM_BATCHES == 0:
-                give_back_freed_memory()
-            return self.work.compute(clips, wanted)
-
         batches = self.work.batches(np.flatnonzero(used).astype(np.int64))
+        compute = giving_back(self.work.compute, every=_TRIM_BATCHES)
         return self.cache.get(streams, batches, compute, progress=progress)
 
     def _stream(self, name: str, used: NDArray[np.bool_]) -> Stream:

@@ -22,7 +22,8 @@ from ser_models.encoders.model import EncoderClassifier
 from ser_models.encoders.plan import EncoderPlan, read_plan
 from ser_models.encoders.predictor import describe
 from ser_models.encoders.probe import linear_probe
-from ser_models.optimisers import ParameterGroup, layerwise_groups
+from ser_models.fine_tuning import head_and_layers
+from ser_models.optimisers import ParameterGroup
 from ser_models.task import Task
 from ser_models.training import Trainer
 from ser_models.trial import Baseline, Trial
@@ -112,16 +113,14 @@ def initialised(
 
 def parameter_groups(model: EncoderClassifier, plan: EncoderPlan) -> list[ParameterGroup]:
     """The head at its rate, and each trained layer at its own."""
-    settings = plan.settings
-    head = ParameterGroup("head", list(model.head.parameters()), settings.learning_rate, settings.weight_decay)
-    layers = layerwise_groups(
+    return head_and_layers(
+        model.head,
         model.backbone_layers(),
-        learning_rate=plan.backbone_lr,
-        decay=plan.layer_decay,
-        weight_decay=settings.weight_decay,
+        plan.settings,
+        backbone_lr=plan.backbone_lr,
+        layer_decay=plan.layer_decay,
         first_epoch=plan.first_epoch,
     )
-    return [head, *layers]
 
 
 def _write_bundle(

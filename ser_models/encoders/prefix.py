@@ -17,7 +17,7 @@ from ser_data.corpus import Corpus
 from ser_data.waveforms import SAMPLE_RATE
 from ser_models.encoders.architectures import SplitEncoder, run_layers
 from ser_models.encoders.plan import INPUT, Boundary
-from ser_models.memory import give_back_freed_memory
+from ser_models.memory import giving_back
 from ser_models.precision import autocast
 from ser_models.prefix_cache import PrefixCache, Ragged, Stream
 
@@ -211,16 +211,7 @@ class PrefixSource:
         work = PrefixPass(self.encoder, self.corpus, self.precision, max_samples)
         batches = work.batches(np.flatnonzero(used).astype(np.int64))
         streams = {name: self._stream(name, used, max_samples) for name in names}
-        computed = 0
-
-        def compute(clips: NDArray[np.int64], wanted: Sequence[str]) -> dict[str, list[torch.Tensor]]:
-            nonlocal computed
-            computed += 1
-            if computed % _TRIM_BATCHES == 0:
-                give_back_freed_memory()
-            return work.compute(clips, wanted)
-
-        return self.cache.get(streams, batches, compute, progress=progress)
+        return self.cache.get(streams, batches, giving_back(work.compute, every=_TRIM_BATCHES), progress=progress)
 
     def _stream(self, name: str, used: NDArray[np.bool_], max_samples: int) -> Stream:
         import transformers

@@ -10,7 +10,7 @@ from ser_data.features.clip_frames import to_float16
 from ser_data.features.extraction import compute
 from ser_data.features.settings import settings_from_dict
 from ser_data.scaler import Scaler
-from ser_models.bundle import LogitsOf, tensors_under
+from ser_models.bundle import LogitsOf
 from ser_models.frame_inputs import FrameInputs
 from ser_models.mfcc.architecture import Architecture
 
@@ -56,7 +56,8 @@ def restore(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor],
     if columns.min() < 0 or columns.max() >= settings.dim:
         raise ValueError(f"columns lie in [{columns.min()}, {columns.max()}], the features have {settings.dim}")
     network = architecture.build()
-    network.load_state_dict(tensors_under(tensors, _WEIGHTS))
+    weights = {name: value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
+    network.load_state_dict({name.removeprefix(_WEIGHTS): value for name, value in weights.items()})
     network.eval()
 
     @torch.no_grad()

@@ -342,6 +342,33 @@ class TestNorm:
         torch.testing.assert_close(standardised[3], 1 / values[:, 3].std(correction=0))
 
 
+class TestLeaks:
+    """What is measured on validation speakers was learnt from training labels, and from them alone."""
+
+    CONFIG = configuration(0, head_lr=1e-2, dropout=0.0, channels="deltas")
+
+    def test_permuted_training_labels_give_chance(self, backbone_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+        clips, scores = open_task(backbone_task), []
+        for permutation in range(40):
+            labels = clips.labels.copy()
+            labels[clips.train] = np.random.default_rng(permutation).permutation(labels[clips.train])
+            permuted = dataclasses.replace(clips, labels=labels)
+            monkeypatch.setattr(backbone_data, "open_task", lambda _, permuted=permuted: permuted)
+            trial = built(self.CONFIG, backbone_task, seed=permutation, max_epochs=5)
+            scores.append(list(trial.trainer.run())[-1].val_uar)
+        assert np.mean(scores) == pytest.approx(1 / 6, abs=0.05)
+
+    def test_true_training_labels_give_more(self, backbone_task: Task) -> None:
+        trial = built(self.CONFIG, backbone_task, max_epochs=5)
+        assert list(trial.trainer.run())[-1].val_uar > 0.4
+
+    def test_two_emotions_are_a_task_of_two(self, backbone_task: Task) -> None:
+        task = dataclasses.replace(backbone_task, emotions=("happy", "sad"))
+        trial = built(configuration(1), task)
+        next(trial.trainer.run())
+        assert trial.trainer.predict_validation().shape == (4, 2)
+
+
 class TestProbeOfASpace:
     def test_it_trains_on_few_clips_and_leaves_the_cache_alone(self, backbone_task: Task, tmp_path: Path) -> None:
         task = dataclasses.replace(backbone_task, cache_dir=str(tmp_path / "cache"))

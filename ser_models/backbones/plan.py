@@ -130,9 +130,9 @@ def check_size(recipe: ImageRecipe, *, total_stride: int, label: str) -> None:
     shown = "num_mels × frames of max_clip_seconds" if recipe.image_size == NATIVE else "image_size"
     raise ConfigError(
         f"Images of {height} × {width} pixels ({shown}) are smaller than the total stride of the {label}, "
-        f"{total_stride} pixels: nothing would be left of them. Accepted are images of at least {total_stride} × "
-        f"{total_stride}. Take more num_mels, a longer max_clip_seconds, a larger image_size, or a backbone with fewer "
-        "stages."
+        f"{total_stride} pixels: its last map would be padding for the most part. Accepted are at least {total_stride} "
+        f"× {total_stride} pixels. Take more num_mels, a longer max_clip_seconds, a larger image_size, or a backbone "
+        "with fewer stages."
     )
 
 

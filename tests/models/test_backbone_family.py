@@ -175,22 +175,21 @@ class TestBuild:
         with pytest.raises(ConfigError, match=rf"image_size = {re.escape(repr(size))}. Accepted is 'native'"):
             read_plan(configuration(0, image_size=size), num_stages=3, max_epochs=1)
 
-    @pytest.mark.parametrize(
-        ("changes", "told"),
-        [
-            ({"max_clip_seconds": 0.3}, "Images of 32 × 13 pixels .num_mels × frames"),
-            ({"image_size": 17, "num_mels": 32}, None),
-        ],
-    )
+    @pytest.mark.parametrize("call", [build, prepare])
     def test_an_image_smaller_than_the_networks_stride_is_an_error_by_name(
-        self, changes: dict[str, Any], told: str | None, backbone_task: Task
+        self, call: Any, backbone_task: Task
     ) -> None:
-        config = configuration(0, **changes)
-        if told is None:
-            built(config, backbone_task, probe_clips=3)
-            return
-        with pytest.raises(ConfigError, match=rf"{told}.*total stride of the backbone tiny.*, 16 pixels"):
-            built(config, backbone_task, probe_clips=3)
+        config = configuration(0, max_clip_seconds=0.3)
+        message = r"Images of 32 × 13 pixels .num_mels × frames.*total stride of the backbone tiny.*, 16 pixels.*Take"
+        with pytest.raises(ConfigError, match=message):
+            if call is build:
+                built(config, backbone_task, probe_clips=3)
+            else:
+                prepare([config], backbone_task, progress=lambda *_: None)
+
+    def test_an_image_of_the_strides_size_is_accepted(self, backbone_task: Task) -> None:
+        trial = built(configuration(1, image_size=16), backbone_task, probe_clips=6)
+        assert np.isfinite(next(trial.trainer.run()).train_loss)
 
 
 class TestPrepare:
@@ -226,6 +225,24 @@ class TestPrepare:
             backbone_data.cached_prefixes(task, recipe_of(config), (POOLED,))[POOLED].values for config in configs
         )
         assert not torch.allclose(first, second, atol=1e-3)
+
+    def test_the_backbone_is_on_the_tasks_device_when_it_runs(
+        self, backbone_task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        places: list[str] = []
+        backbone = load_backbone(backbone_task.encoder)
+        moved = backbone.to
+
+        def recorded(place: Any) -> Any:
+            places.append(str(place))
+            return moved("cpu")
+
+        monkeypatch.setattr(backbone, "to", recorded)
+        backbone_data._weights_hash.cache_clear()
+        monkeypatch.setattr(backbone_data, "resolve_precision", lambda *_: "fp32")
+        monkeypatch.setattr(backbone_data, "cached_features", lambda *_: None)
+        backbone_data.prefix_source(dataclasses.replace(backbone_task, device="cuda"), recipe_of(configuration(0)))
+        assert places[-1] == "cuda"  # though its weights are hashed on the CPU
 
     def test_the_probe_scores_what_a_scikit_learn_pipeline_scores(self, backbone_task: Task) -> None:
         clips, recipe = open_task(backbone_task), recipe_of(configuration(0))

@@ -28,7 +28,11 @@ DESCRIPTION_FILE = "bundle.json"
 TENSORS_FILE = "model.safetensors"
 
 # Where each family's ``restore(description, tensors, num_classes)`` is. Bundles name a family, never a module.
-FAMILY_MODULES = {"encoders": "ser_models.encoders.predictor", "mfcc": "ser_models.mfcc.predictor"}
+FAMILY_MODULES = {
+    "encoders": "ser_models.encoders.predictor",
+    "mel": "ser_models.mel.predictor",
+    "mfcc": "ser_models.mfcc.predictor",
+}
 
 LogitsOf = Callable[[np.ndarray], np.ndarray]
 

@@ -42,6 +42,7 @@ def linear_probe(task: Task, *, max_clip_seconds: float) -> Baseline:
     probabilities = _logistic_regression(train, clips.labels[clips.train], validation, len(task.emotions))
     labels = clips.labels[clips.validation]
     matrix = metrics.confusion(labels, probabilities.argmax(axis=1), len(task.emotions))
+    auc = {"val_roc_auc": metrics.roc_auc(labels, probabilities[:, 1])} if len(task.emotions) == 2 else {}
     own = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)
     return Baseline(
         name=NAME,
@@ -49,6 +50,7 @@ def linear_probe(task: Task, *, max_clip_seconds: float) -> Baseline:
             "val_uar": metrics.uar(matrix),
             "val_accuracy": metrics.accuracy(matrix),
             "val_macro_f1": metrics.macro_f1(matrix),
+            **auc,
             "val_loss": float(-np.log(own).mean()),
             "val_hits": _hits(clips.speakers[clips.validation], labels, probabilities, len(task.emotions)),
             "seconds": time.perf_counter() - started,

@@ -37,6 +37,10 @@ def _mfcc_rung_group(config: Mapping[str, Any]) -> str:
     return "statistics" if config["network"] == "statistics_mlp" else "frames"
 
 
+def _mel_rung_group(config: Mapping[str, Any]) -> str:
+    return "autoencoder" if config["network"] == "autoencoder" else "convolutions"
+
+
 def _pretrained_rung_group(config: Mapping[str, Any]) -> str:
     return "frozen" if config["unfreeze_depth"] == 0 else "fine-tuned"
 
@@ -46,6 +50,7 @@ FAMILIES = {
     for family in (
         # one core: two such trials side by side finish more epochs than one with two threads (docs/experiments.md)
         Family("mfcc", "ser_models.mfcc.family", 1, 0.25, _mfcc_rung_group),
+        Family("mel", "ser_models.mel.family", 1, 0.25, _mel_rung_group),
         Family("encoders", "ser_models.encoders.family", 1, 1.0, _pretrained_rung_group, prepare=True),
         Family("mel_backbones", "ser_models.backbones.family", 1, 1.0, _pretrained_rung_group, prepare=True),
     )

@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from search.baselines import BASELINE, row_name
-from search.result_keys import EPOCH, HITS, NUM_PARAMETERS, PRECISION, SCORE, TRAINED_PARAMETERS
+from search.result_keys import (
+    EPOCH,
+    HITS,
+    NUM_PARAMETERS,
+    PRECISION,
+    RECONSTRUCTION,
+    ROC_AUC,
+    SCORE,
+    TRAINED_PARAMETERS,
+)
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from ser_models.metrics import uar_interval
@@ -24,8 +33,10 @@ COLUMNS = (
     "seed", "split",
 )  # fmt: skip
 _SCORES = (SCORE, "val_accuracy", "val_macro_f1", "val_uar_low", "val_uar_high", "seconds")
+_EXTRAS = (ROC_AUC, RECONSTRUCTION)  # columns of boards that have them
 _COUNTS = ("best_epoch", "parameters", TRAINED_PARAMETERS)
 _MARKDOWN_ROWS = 50
+EXTRA_TITLES = {ROC_AUC: "ROC-AUC", RECONSTRUCTION: "reconstruction"}
 
 
 def status_of(trial: StudyTrial, *, ended: bool) -> str:
@@ -64,11 +75,22 @@ def leaderboard(
     rows = [row for _, row in sorted(placed, key=lambda pair: pair[0])]
     parameters = sorted({name for row in rows for name in row if name.startswith("config.")})
     fixed = [*COLUMNS, "val_uar_low", "val_uar_high", "best_epoch", "parameters", "reason"]
-    fixed += ["origin", "corpus", "manifest_hash", "commit", "search_id", "encoder", PRECISION, TRAINED_PARAMETERS]
+    extras = [name for name in _EXTRAS if any(name in row for row in rows)]
+    fixed += [
+        *extras,
+        "origin",
+        "corpus",
+        "manifest_hash",
+        "commit",
+        "search_id",
+        "encoder",
+        PRECISION,
+        TRAINED_PARAMETERS,
+    ]
     # objects first: a parameter that some rows lack would turn from 128 into 128.0
     board = pd.DataFrame(rows, columns=[*fixed, *parameters], dtype=object)
     board[fixed] = board[fixed].infer_objects()
-    board = board.astype({name: float for name in _SCORES} | {name: "Int64" for name in _COUNTS})
+    board = board.astype({name: float for name in (*_SCORES, *extras)} | {name: "Int64" for name in _COUNTS})
     board["rank"] = range(1, len(board) + 1)
     return board
 
@@ -112,6 +134,7 @@ def _scores(report: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
         **{name: report.get(name, math.nan) for name in (SCORE, "val_accuracy", "val_macro_f1")},
         "val_uar_low": low,
         "val_uar_high": high,
+        **{name: report[name] for name in _EXTRAS if name in report},
         "parameters": report.get(NUM_PARAMETERS),
         PRECISION: report.get(PRECISION),
         TRAINED_PARAMETERS: report.get(TRAINED_PARAMETERS),
@@ -205,9 +228,10 @@ def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None
         + ".",
         f"- `{config['command']}`",
         "",
-        "| rank | trial | status | val UAR | 95 % over speakers | accuracy | macro-F1 | epochs | seconds "
-        "| configuration |",
-        "|---:|---|---|---:|---|---:|---:|---:|---:|---|",
+        "| rank | trial | status | val UAR | 95 % over speakers | accuracy | macro-F1 "
+        + "".join(f"| {EXTRA_TITLES[name]} " for name in extra_scores(board))
+        + "| epochs | seconds | configuration |",
+        "|---:|---|---|---:|---|---:|---:|" + "---:|" * len(extra_scores(board)) + "---:|---:|---|",
     ]
     shared, varying = split_settings(board)
     parts[-2:-2] = [f"All trials: {_settings(shared)}.", ""] if shared else []
@@ -224,6 +248,11 @@ def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None
 def head(board: pd.DataFrame, rows: int) -> pd.DataFrame:
     """The first *rows* of a board, and the baselines wherever they stand."""
     return board[(np.arange(len(board)) < rows) | (board["origin"] == BASELINE)]
+
+
+def extra_scores(board: pd.DataFrame) -> list[str]:
+    """Columns of scores that only some tasks and families have, as far as this board has them."""
+    return [name for name in _EXTRAS if name in board.columns]
 
 
 def _without_baselines(board: pd.DataFrame) -> pd.DataFrame:
@@ -252,11 +281,12 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 def _markdown_row(row: Mapping[str, Any], settings: str) -> str:
     metrics = [_short_score(row[name]) for name in (SCORE, "val_accuracy", "val_macro_f1")]
+    extras = [_short_score(row[name]) for name in _EXTRAS if name in row]
     has_interval = not _is_missing(row["val_uar_low"])  # one speaker alone gives none
     interval = f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if has_interval else "–"
     status = row["status"] + (f" ({row['reason']})" if row["status"] == "failed" else "")
     cells = [row["rank"], row["trial_id"], status, metrics[0], interval, metrics[1], metrics[2]]
-    cells += [row["epochs"], f"{row['seconds']:.0f}", settings]
+    cells += [*extras, row["epochs"], f"{row['seconds']:.0f}", settings]
     return "| " + " | ".join(str(cell).replace("|", "/").replace("\n", " ") for cell in cells) + " |"
 
 

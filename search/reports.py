@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from search.result_keys import EPOCH, FACTS, HITS, METRICS, NUM_PARAMETERS
+from search.result_keys import EPOCH, EXTRAS, FACTS, HITS, METRICS, NUM_PARAMETERS
 
-#: Names that a fact of a trial may not have, those of the columns beside it in ``epochs.parquet`` among them.
+#: Names that no fact or extra may have, those of the columns beside it in ``epochs.parquet`` among them.
 RESERVED = frozenset({EPOCH, *METRICS, HITS, NUM_PARAMETERS, "learning_rate", "trial_id", "number"})
 
 
@@ -25,11 +25,11 @@ def check_report(number: int, report: Mapping[str, Any]) -> dict[str, Any]:
         report: as the trial sent it, with Ray's own keys among them
 
     Returns:
-        epoch, the metrics, and what else of ours was reported, the trial's facts each by its own name
+        epoch, the metrics, and what else of ours was reported, facts and extras each by its own name
 
     Raises:
-        BadReport: a key is missing, the epoch is no positive whole number, a metric is not finite, or a fact has the
-            name of something else
+        BadReport: a key is missing, the epoch is no positive whole number, a metric is not finite, or a fact or
+            an extra has the name of something else
     """
     missing = [key for key in (EPOCH, *METRICS) if key not in report]
     if missing:
@@ -40,14 +40,22 @@ def check_report(number: int, report: Mapping[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {EPOCH: epoch}
     for key in METRICS:
         value = report[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_finite(value):
             raise BadReport(f"trial {number}, epoch {epoch}: {key} is {value!r}, not a finite number")
         checked[key] = value
     for key in (HITS, NUM_PARAMETERS, "learning_rate"):
         if key in report:
             checked[key] = report[key]
-    facts = dict(report.get(FACTS, ()))
-    taken = sorted(facts.keys() & RESERVED)
-    if taken:
-        raise BadReport(f"trial {number} calls a fact '{taken[0]}', which names something else in every report")
-    return checked | facts
+    for kind, named in (("a fact", dict(report.get(FACTS, ()))), ("an extra", dict(report.get(EXTRAS, ())))):
+        taken = sorted(named.keys() & (RESERVED | checked.keys()))
+        if taken:
+            raise BadReport(f"trial {number} calls {kind} '{taken[0]}', which names something else in every report")
+        wrong = [name for name, value in named.items() if kind == "an extra" and not _is_finite(value)]
+        if wrong:
+            raise BadReport(f"trial {number}, epoch {epoch}: {wrong[0]} is {named[wrong[0]]!r}, not a finite number")
+        checked |= named
+    return checked
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)

@@ -14,14 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from search.leaderboard import head, split_settings
+from search.leaderboard import extra_scores, head, split_settings
 from search.record import Event
-from search.result_keys import SCORE
+from search.result_keys import RECONSTRUCTION, ROC_AUC, SCORE
 from search.space import full_length
 from search.study import FINAL_EVENTS, StudyTrial
 
 _LEADERS = 5
 _SAY_SECONDS = 60.0
+_EXTRA_TITLES = {ROC_AUC: "ROC-\nAUC", RECONSTRUCTION: "recon-\nstruct."}
 _STATUS_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "running": "cyan"}
 
 
@@ -135,10 +136,16 @@ def _sentence(trial: StudyTrial) -> str:
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
     """The head of the leaderboard for the terminal, with the baselines wherever they stand."""
     # no lines between columns, so that numbers stay whole on 80 columns; only the settings may wrap
-    table = Table(title="leaderboard", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("rank", "trial", "status", "val UAR", "95 % over\nspeakers", "accuracy", "epochs", "s"):
-        right = name in ("rank", "val UAR", "accuracy", "epochs", "s")
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    table = Table(
+        title="leaderboard", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
+        padding=(0, 0),
+    )  # fmt: skip
+    extras = extra_scores(board)
+    accuracy = "accu-\nracy" if extras else "accuracy"
+    titles = [_EXTRA_TITLES[name] for name in extras]
+    for name in ("rank", "trial", "status", "val UAR", "95 % over\nspeakers", accuracy, *titles, "epochs", "s"):
+        left = name in ("trial", "status", "95 % over\nspeakers")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
     table.add_column("settings that differ", overflow="fold")
     _, varying = split_settings(board)
     for row in head(board, rows).to_dict("records"):
@@ -151,6 +158,7 @@ def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
             f"{row[SCORE]:.3f}" if has_score else "–",
             f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if pd.notna(row["val_uar_low"]) else "–",
             f"{row['val_accuracy']:.3f}" if has_score else "–",
+            *(f"{row[name]:.3f}" if pd.notna(row[name]) else "–" for name in extras),
             str(row["epochs"]),
             f"{row['seconds']:.0f}",
             settings(chosen),

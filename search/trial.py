@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.result_keys import EPOCH, FACTS, NUM_PARAMETERS, SCORE
+from search.result_keys import EPOCH, EXTRAS, FACTS, NUM_PARAMETERS, PRECISION, SCORE
 from search.space import full_length
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
@@ -192,5 +192,10 @@ def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips:
 
 
 def _report(trial: Any, result: Any) -> dict[str, Any]:
-    facts = [list(fact) for fact in trial.facts.items()]  # pairs, since Tune would flatten a dictionary
-    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters, FACTS: facts}
+    told = dict(trial.facts)
+    if PRECISION in told:
+        # a checkpoint from another kind of device may have brought its own
+        told[PRECISION] = getattr(trial.trainer, "precision", told[PRECISION])
+    # pairs, since Tune would flatten a dictionary
+    facts, extras = ([list(pair) for pair in named.items()] for named in (told, result.extras))
+    return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters, FACTS: facts, EXTRAS: extras}

@@ -30,6 +30,7 @@ TENSORS_FILE = "model.safetensors"
 # Where each family's ``restore(description, tensors, num_classes)`` is. Bundles name a family, never a module.
 FAMILY_MODULES = {
     "encoders": "ser_models.encoders.predictor",
+    "mel": "ser_models.mel.predictor",
     "mel_backbones": "ser_models.backbones.predictor",
     "mfcc": "ser_models.mfcc.predictor",
 }

@@ -41,6 +41,7 @@ def fit_linear_probe(task: Task, vectors_of: VectorsOf) -> Baseline:
     probabilities = _logistic_regression(train, clips.labels[clips.train], validation, num_classes)
     labels = clips.labels[clips.validation]
     matrix = metrics.confusion(labels, probabilities.argmax(axis=1), num_classes)
+    auc = {"val_roc_auc": metrics.roc_auc(labels, probabilities[:, 1])} if num_classes == 2 else {}
     own = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)
     num_parameters = (train.shape[1] + 1) * num_classes
     return Baseline(
@@ -49,6 +50,7 @@ def fit_linear_probe(task: Task, vectors_of: VectorsOf) -> Baseline:
             "val_uar": metrics.uar(matrix),
             "val_accuracy": metrics.accuracy(matrix),
             "val_macro_f1": metrics.macro_f1(matrix),
+            **auc,
             "val_loss": float(-np.log(own).mean()),
             "val_hits": _hits(clips.speakers[clips.validation], labels, probabilities, num_classes),
             "seconds": time.perf_counter() - started,

@@ -86,6 +86,31 @@ def macro_f1(matrix: np.ndarray) -> float:
     return float(np.mean(2 * np.diagonal(matrix)[present] / involved[present]))
 
 
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve in [0, 1]: how often a clip of class 1 has a higher score than one of class 0.
+
+    Equal scores count half, as in ``sklearn.metrics.roc_auc_score``.
+
+    Args:
+        labels: true classes, 0 or 1, shape ``(num_clips,)``
+        scores: likewise, higher for class 1
+
+    Returns:
+        NaN where a class has no clip
+
+    >>> roc_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
+    0.75
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1; equal ones share their mean
+    positives = int((labels == 1).sum())
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        return float("nan")
+    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
 def uar_interval(
     hits: np.ndarray, totals: np.ndarray, *, seed: int = 0, draws: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:

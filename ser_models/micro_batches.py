@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -14,7 +15,22 @@ _SPLIT_AFTER_OUT_OF_MEMORY = 4  # micro-batches for each one before: where half 
 
 _CPU_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator: not enough memory")  # torch has no class for it
 
-Forward = Callable[[Sequence[torch.Tensor]], torch.Tensor]  # arguments -> float32 (clips, num_classes) on the device
+
+@dataclass(frozen=True)
+class Output:
+    """What a network says of some clips.
+
+    Attributes:
+        logits: float32 (clips, num_classes), on the device
+        extra_loss: float32 (clips,), what is minimised beside the loss of the logits; None for nothing
+    """
+
+    logits: torch.Tensor
+    extra_loss: torch.Tensor | None = None
+
+
+Forward = Callable[[Sequence[torch.Tensor]], Output]
+Targets = Sequence[tuple[torch.Tensor, float]]  # labels, int64 (batch,), each with the share of the loss that they have
 
 
 class TrainingBatch(Protocol):
@@ -84,24 +100,28 @@ class BatchGradients:
         self._optimiser = optimiser
         self._device = device
 
-    def leave(self, batch: TrainingBatch, logits: Forward) -> torch.Tensor:
+    def leave(
+        self, batch: TrainingBatch, forward: Forward, *, targets: Targets | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Leave the gradient of the batch's loss in the parameters, and no other.
 
         Args:
             batch: some clips
-            logits: the forward pass of some of them
+            forward: the forward pass of some of them
+            targets: what their loss is taken of; None for the batch's labels
 
         Returns:
-            float32 (), the loss
+            float32 (), the loss; and what the extra loss has in it, None where the network gives none
 
         Raises:
             RuntimeError: torch's own, if the memory runs out and this is not the first time, or clips come singly
         """
+        targets = targets or [(batch.labels, 1.0)]
         smaller = min(_SPLIT_AFTER_OUT_OF_MEMORY * self.parts, len(batch.labels))
         if self.parts != self._asked_parts or smaller <= self.parts:
-            return self._backward(batch, logits)
+            return self._backward(batch, forward, targets)
         try:
-            return self._backward(batch, logits)
+            return self._backward(batch, forward, targets)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -111,7 +131,7 @@ class BatchGradients:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         self.parts = smaller
-        return self._backward(batch, logits)
+        return self._backward(batch, forward, targets)
 
     @contextlib.contextmanager
     def explaining_out_of_memory(self, batch: TrainingBatch) -> Iterator[None]:
@@ -129,20 +149,27 @@ class BatchGradients:
                 f"({brief(error)})"
             ) from error
 
-    def _backward(self, batch: TrainingBatch, logits: Forward) -> torch.Tensor:
+    def _backward(
+        self, batch: TrainingBatch, forward: Forward, targets: Targets
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         self._optimiser.zero_grad()
-        labels = batch.labels.to(self._device, non_blocking=self._device.type == "cuda")
-        if self.parts == 1:
-            loss = self._loss.mean(logits(batch.arguments), labels)
-            torch.autograd.backward(loss)
-            return loss.detach()
-        divisor = self._loss.divisor(labels)
+        on_device = [labels.to(self._device, non_blocking=self._device.type == "cuda") for labels, _ in targets]
+        divisors = [self._loss.divisor(labels) for labels in on_device]
         total = torch.zeros((), device=self._device)
-        for part_labels, *arguments in split((labels, *batch.arguments), self.parts):
-            loss = self._loss.share(logits(arguments), part_labels, divisor)
+        total_extra: torch.Tensor | None = None
+        num_clips = len(batch.labels)
+        for part in split((*on_device, *batch.arguments), self.parts):
+            output = forward(part[len(targets) :])
+            loss = torch.zeros((), device=self._device)
+            for labels, (_, share), divisor in zip(part, targets, divisors, strict=False):
+                loss = loss + share * self._loss.share(output.logits, labels, divisor)
+            if output.extra_loss is not None:
+                extra = output.extra_loss.sum() / num_clips
+                total_extra = extra.detach() if total_extra is None else total_extra + extra.detach()
+                loss = loss + extra
             torch.autograd.backward(loss)
             total += loss.detach()
-        return total
+        return total, total_extra
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

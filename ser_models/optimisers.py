@@ -2,8 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ class ParameterGroup:
         learning_rate: peak learning rate, per step
         weight_decay: decoupled for AdamW, an L2 penalty otherwise; not applied to vectors (biases, norms)
         first_epoch: the epoch, from 1, at whose beginning the parameters thaw; before it they stay as they are
+        last_epoch: the epoch at whose end they freeze again; None for never
     """
 
     name: str
@@ -32,10 +34,13 @@ class ParameterGroup:
     learning_rate: float
     weight_decay: float
     first_epoch: int = 1
+    last_epoch: int | None = None
 
     def __post_init__(self) -> None:
         if self.first_epoch < 1:
             raise ValueError(f"first_epoch={self.first_epoch} of group {self.name!r} must be at least 1")
+        if self.last_epoch is not None and self.last_epoch < self.first_epoch:
+            raise ValueError(f"last_epoch={self.last_epoch} of group {self.name!r} is before its first epoch")
 
 
 def layerwise_groups(
@@ -131,6 +136,7 @@ def build_optimiser(name: str, groups: Iterable[ParameterGroup]) -> torch.optim.
                         "params": members,
                         "name": group.name,
                         "first_epoch": group.first_epoch,
+                        "last_epoch": group.last_epoch,
                         "lr": group.learning_rate,
                         "peak_lr": group.learning_rate,
                         "weight_decay": group.weight_decay if decayed else 0.0,
@@ -151,14 +157,14 @@ def build_optimiser(name: str, groups: Iterable[ParameterGroup]) -> torch.optim.
 
 
 def thaw(optimiser: torch.optim.Optimizer, epoch: int) -> None:
-    """Let the groups train whose first epoch is *epoch* or earlier, and no others.
+    """Let the groups train whose epochs *epoch* is among, and no others.
 
     Parameters without a gradient are passed over by torch's optimisers: no step, no weight decay, no state. A function
     of the epoch alone, so a resumed training needs no state of it.
     """
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            parameter.requires_grad_(group["first_epoch"] <= epoch)
+            parameter.requires_grad_(_trains(group, epoch))
 
 
 def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup_share: float = WARMUP_SHARE) -> float:
@@ -199,7 +205,10 @@ def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
 
 
 def learning_rates(optimiser: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
-    """Learning rate of every group by its name, as last set; 0 for a group that trains from a later epoch on."""
-    return {
-        group["name"]: float(group["lr"]) if group["first_epoch"] <= epoch else 0.0 for group in optimiser.param_groups
-    }
+    """Learning rate of every group by its name, as last set; 0 for a group that does not train in *epoch*."""
+    return {group["name"]: float(group["lr"]) if _trains(group, epoch) else 0.0 for group in optimiser.param_groups}
+
+
+def _trains(group: Mapping[str, Any], epoch: int) -> bool:
+    last = group["last_epoch"]
+    return bool(group["first_epoch"] <= epoch and (last is None or epoch <= last))

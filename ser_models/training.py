@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +17,8 @@ from ser_models import metrics
 from ser_models.config import ReadConfig
 from ser_models.losses import WeightedCrossEntropy
 from ser_models.messages import brief
-from ser_models.micro_batches import BatchGradients, TrainingBatch, split
+from ser_models.micro_batches import BatchGradients, Output, TrainingBatch, split
+from ser_models.mixup import MixedBatch, mixed
 from ser_models.optimisers import (
     OPTIMISERS,
     SCHEDULES,
@@ -30,9 +31,9 @@ from ser_models.optimisers import (
     take_step,
     thaw,
 )
-from ser_models.precision import autocast, resolve_precision
+from ser_models.precision import PrecisionError, autocast, resolve_precision
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class DivergedError(RuntimeError):
@@ -93,6 +94,7 @@ class TrainingSettings:
         accumulation: micro-batches that a batch is split into, for networks whose batch exceeds the memory. The step is
             that of the whole batch, but for layers that look across the batch (batch normalisation)
         warmup_share: of all steps, over which the learning rate rises
+        mixup_alpha: of mixup's Beta distribution; 0 for no mixup
     """
 
     epochs: int
@@ -106,12 +108,15 @@ class TrainingSettings:
     clip_norm: float = 5.0
     accumulation: int = 1
     warmup_share: float = WARMUP_SHARE
+    mixup_alpha: float = 0.0
 
     def __post_init__(self) -> None:
         if self.accumulation < 1:
             raise ValueError(f"accumulation={self.accumulation} must be at least 1")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share={self.warmup_share} must be from 0 to 1")
+        if self.mixup_alpha < 0:
+            raise ValueError(f"mixup_alpha={self.mixup_alpha} must be at least 0")
 
     @classmethod
     def read(cls, config: ReadConfig, *, epochs: int) -> "TrainingSettings":
@@ -140,7 +145,8 @@ class EpochResult:
 
     Attributes:
         epoch: 1 for the first
-        train_loss: mean over the training clips of the loss that was minimised (weights and smoothing included)
+        train_loss: mean over the training clips of the loss that was minimised (weights, smoothing and an extra loss
+            included)
         val_loss: mean cross-entropy in nats over the validation clips, without weights and smoothing
         val_uar: unweighted average recall on the validation speakers, in [0, 1]
         val_accuracy: in [0, 1]
@@ -149,7 +155,9 @@ class EpochResult:
         clips_per_second: training clips by wall time of training
         learning_rate: of the epoch's last step, of the first parameter group
         val_hits: right clips by validation speaker (sorted by name) and class
-        learning_rates: of the epoch's last step, by parameter group; 0 for one that does not train yet
+        learning_rates: of the epoch's last step, by parameter group; 0 for one that does not train
+        extras: what else was measured, by name: ``val_roc_auc`` of two classes (of the second), and the mean extra loss
+            over training and validation clips as ``train_NAME`` and ``val_NAME``, where the network has one
     """
 
     epoch: int
@@ -163,6 +171,7 @@ class EpochResult:
     learning_rate: float
     val_hits: list[list[int]]
     learning_rates: dict[str, float] = field(default_factory=dict)
+    extras: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as values that JSON takes."""
@@ -176,8 +185,9 @@ class Trainer:
     so the state between two epochs holds no generator, and a resumed training gives the numbers of one that was not.
 
     Args:
-        model: ``model(*arguments of a batch) -> logits (batch, num_classes)``. It may keep frozen parts out of its
-            state dict, and in evaluation mode by a ``train()`` of its own
+        model: ``model(*arguments of a batch) -> logits (batch, num_classes)``, or the logits and an extra loss (batch,)
+            that is minimised beside theirs. It may keep frozen parts out of its state dict, and in evaluation mode by a
+            ``train()`` of its own
         settings: how it is trained
         data: batches, class weights, and whose clips the validation ones are
         seed: the trial's seed
@@ -185,8 +195,12 @@ class Trainer:
         groups: parameters with learning rates of their own; what they leave out trains with the settings' rate
         precision: one of ``ser_models.precision.PRECISIONS``, of the forward passes; weights, loss and optimiser are
             float32 always
+        begin_epoch: called with the number of each epoch before it is trained, and a function of that number alone:
+            it may change the model's ways and :attr:`data`
+        extra_loss: what the model's extra loss is called, e.g. ``"reconstruction"``
 
     Attributes:
+        data: as given
         precision: what that came to on the device, ``"fp32"`` or ``"bf16"``
         epoch: epochs done
         history: their results
@@ -206,6 +220,8 @@ class Trainer:
         device: str = "cpu",
         groups: Sequence[ParameterGroup] = (),
         precision: str = "fp32",
+        begin_epoch: Callable[[int], None] | None = None,
+        extra_loss: str = "extra_loss",
     ) -> None:
         self.model = model.to(device)
         self.settings = settings
@@ -217,6 +233,9 @@ class Trainer:
         self.history: list[EpochResult] = []
         self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
+        self._asked_precision = precision
+        self._begin_epoch = begin_epoch
+        self._extra_loss = extra_loss
         self._groups = _with_rest(groups, model, settings)
         self._optimiser = build_optimiser(settings.optimiser, self._groups)
         weights = data.class_weights.to(self.device) if settings.class_weights else None
@@ -249,7 +268,8 @@ class Trainer:
         Returns:
             float32 (num_validation, num_classes)
         """
-        return torch.softmax(self._validation_logits(), dim=1).numpy()
+        logits, _ = self._validation_outputs()
+        return torch.softmax(logits, dim=1).numpy()
 
     def state(self) -> dict[str, Any]:
         """All that a resumed training needs, as plain values and tensors: ``torch.load(weights_only=True)`` reads it.
@@ -273,7 +293,8 @@ class Trainer:
         Raises:
             CheckpointError: if the state is of another version, seed, setting, precision or network
         """
-        for name, value in self._identity().items():
+        precision = self._precision_of(state)
+        for name, value in {**self._identity(), "precision": precision}.items():
             if state.get(name) != value:
                 raise CheckpointError(
                     f"The checkpoint has {name} {state.get(name)!r}; this trial has {value!r}. A checkpoint continues "
@@ -287,11 +308,21 @@ class Trainer:
                 f"The checkpoint does not fit this network: {brief(error)}. A checkpoint continues only the trial that "
                 "wrote it. Remove the checkpoint to train from the first epoch."
             ) from error
+        self.precision = precision
         self._gradients.parts = state["accumulation"]
         self.epoch = state["epoch"]
         self.history = [EpochResult(**result) for result in state["history"]]
         self.best_epoch = state["best_epoch"]
         self.best_weights = {name: tensor.detach().cpu() for name, tensor in state["best_weights"].items()}
+
+    def _precision_of(self, state: Mapping[str, Any]) -> str:
+        """The state's, if this training may have any and the device can: begun elsewhere, it goes on as it began."""
+        if self._asked_precision != "auto" or state.get("precision") not in ("fp32", "bf16"):
+            return self.precision
+        try:
+            return resolve_precision(state["precision"], str(self.device))
+        except PrecisionError:
+            return self.precision
 
     def _identity(self) -> dict[str, Any]:
         """What a state must share with a training that goes on from it."""
@@ -300,18 +331,25 @@ class Trainer:
             "seed": self.seed,
             "settings": dataclasses.asdict(self.settings),
             "precision": self.precision,
-            "groups": {some.name: [some.learning_rate, some.weight_decay, some.first_epoch] for some in self._groups},
+            "groups": {
+                some.name: [some.learning_rate, some.weight_decay, some.first_epoch, some.last_epoch]
+                for some in self._groups
+            },
         }
 
     def _run_epoch(self, epoch: int) -> EpochResult:
         started = time.perf_counter()
-        train_loss, num_clips = self._train(epoch)
+        if self._begin_epoch is not None:
+            self._begin_epoch(epoch)
+        train_loss, train_extra, num_clips = self._train(epoch)
         trained = time.perf_counter()
-        logits = self._validation_logits()
+        logits, val_extra = self._validation_outputs()
         labels = torch.from_numpy(self.data.validation_labels)
         val_loss = float(functional.cross_entropy(logits, labels))
         if not np.isfinite(val_loss):
             raise DivergedError(f"Epoch {epoch}: the validation loss is {val_loss}.")
+        if val_extra is not None and not np.isfinite(val_extra):
+            raise DivergedError(f"Epoch {epoch}: the validation {self._extra_loss} is {val_extra}.")
         predictions = logits.argmax(dim=1).numpy()
         matrix = metrics.confusion(self.data.validation_labels, predictions, self._num_classes)
         rates = learning_rates(self._optimiser, epoch)
@@ -327,6 +365,7 @@ class Trainer:
             learning_rate=next(iter(rates.values())),
             val_hits=self._count_by_speaker(predictions == self.data.validation_labels).tolist(),
             learning_rates=rates,
+            extras=self._extras(logits, train_extra, val_extra),
         )
         self.epoch = epoch
         self.history.append(result)
@@ -335,55 +374,71 @@ class Trainer:
             self.best_weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         return result
 
-    def _train(self, epoch: int) -> tuple[float, int]:
-        """One pass over the training clips: mean loss and number of clips."""
+    def _extras(self, logits: torch.Tensor, train_extra: float | None, val_extra: float | None) -> dict[str, float]:
+        named = {f"train_{self._extra_loss}": train_extra, f"val_{self._extra_loss}": val_extra}
+        extras = {name: value for name, value in named.items() if value is not None}
+        if self._num_classes == 2:
+            extras["val_roc_auc"] = metrics.roc_auc(
+                self.data.validation_labels, (logits[:, 1] - logits[:, 0]).double().numpy()
+            )
+        return {name: value for name, value in extras.items() if np.isfinite(value)}
+
+    def _train(self, epoch: int) -> tuple[float, float | None, int]:
+        """One pass over the training clips: mean loss, mean of the extra loss in it, and number of clips."""
         thaw(self._optimiser, epoch)
         self.model.train()
         settings, source = self.settings, self.data.train
         total_steps, step = settings.epochs * len(source), (epoch - 1) * len(source)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
         loss_sum, num_clips = torch.zeros((), device=self.device), 0
-        # Dropout draws from torch's global generator: seeded here for this epoch, and put back afterwards.
+        extra_sum: torch.Tensor | None = None
+        # Dropout and mixup draw from torch's global generator: seeded here for this epoch, and put back afterwards.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
             for batch in source.epoch(generator):
                 factor = learning_rate_factor(settings.schedule, step, total_steps, settings.warmup_share)
                 set_learning_rates(self._optimiser, factor)
-                loss_sum += self._step(batch) * len(batch.labels)
+                loss, extra = self._step(mixed(batch, settings.mixup_alpha) if settings.mixup_alpha else batch)
+                loss_sum += loss * len(batch.labels)
+                if extra is not None:
+                    extra_sum = extra * len(batch.labels) + (0.0 if extra_sum is None else extra_sum)
                 num_clips += len(batch.labels)
                 step += 1
         mean_loss = float(loss_sum) / num_clips
         if not np.isfinite(mean_loss):
             raise DivergedError(f"Epoch {epoch}: the training loss is {mean_loss}.")
-        return mean_loss, num_clips
+        return mean_loss, None if extra_sum is None else float(extra_sum) / num_clips, num_clips
 
-    def _step(self, batch: TrainingBatch) -> torch.Tensor:
-        """One step of the optimiser; gives the batch's loss, float32 ()."""
+    def _step(self, batch: TrainingBatch | MixedBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One step of the optimiser; gives the batch's loss and the extra loss in it, float32 ()."""
+        targets = batch.targets if isinstance(batch, MixedBatch) else None
         with self._gradients.explaining_out_of_memory(batch):
-            loss = self._gradients.leave(batch, self._logits)
+            losses = self._gradients.leave(batch, self._output, targets=targets)
             trained = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
             take_step(self._optimiser)
-        return loss
+        return losses
 
-    def _logits(self, arguments: Sequence[torch.Tensor]) -> torch.Tensor:
-        """float32 (clips, num_classes) on the device."""
+    def _output(self, arguments: Sequence[torch.Tensor]) -> Output:
         with autocast(self.precision, self.device):
             moved = [argument.to(self.device, non_blocking=self.device.type == "cuda") for argument in arguments]
-            logits: torch.Tensor = self.model(*moved)
-        return logits.float()
+            made = self.model(*moved)
+        logits, extra = made if isinstance(made, tuple) else (made, None)
+        return Output(logits.float(), None if extra is None else extra.float())
 
     @torch.no_grad()
-    def _validation_logits(self) -> torch.Tensor:
-        """float32 (num_validation, num_classes) on the CPU, in the order of the data's clips."""
+    def _validation_outputs(self) -> tuple[torch.Tensor, float | None]:
+        """Logits in the data's order of clips, float32 (num_validation, num_classes) on the CPU; mean extra loss."""
         self.model.eval()
         logits = torch.full((len(self._validation_rows), self._num_classes), float("nan"))
+        extras: list[torch.Tensor] = []
         for batch in self.data.validation.epoch(None):
             rows = [self._validation_rows[clip] for clip in batch.clips.tolist()]
             with self._gradients.explaining_out_of_memory(batch):
-                parts = [self._logits(part).cpu() for part in split(batch.arguments, self.accumulation)]
-            logits[rows] = torch.cat(parts)
-        return logits
+                outputs = [self._output(part) for part in split(batch.arguments, self.accumulation)]
+            logits[rows] = torch.cat([output.logits.cpu() for output in outputs])
+            extras += [output.extra_loss.cpu() for output in outputs if output.extra_loss is not None]
+        return logits, float(torch.cat(extras).mean()) if extras else None
 
     def _count_by_speaker(self, counted: np.ndarray) -> np.ndarray:
         shape = len(self.val_speakers), self._num_classes

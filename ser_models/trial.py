@@ -23,7 +23,8 @@ class Trial:
         read_parameters: what the configuration gave, by name; all of it was read
         write_bundle: writes (weights, folder, provenance) in the family's way
         facts: what else a reader of the scores should know, e.g. ``{"precision": "bf16", "trained_parameters": 4614}``;
-            the same at every epoch, and named unlike what an epoch reports
+            the same at every epoch, and named unlike what an epoch reports. A ``precision`` is told as the trainer has
+            it, since a checkpoint may bring its own
     """
 
     trainer: "Trainer"

@@ -1,53 +1,15 @@
-"""Which network a configuration asks for, and how it is built from a description alone."""
+"""Which network of the MFCC family a configuration asks for."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
-from ser_data.seeds import derive_seed
 from ser_models.config import ReadConfig
-from ser_models.mfcc.layers import ACTIVATIONS
+from ser_models.masked_layers import ACTIVATIONS
 from ser_models.mfcc.networks import NETWORKS
 from ser_models.pooling import POOLINGS
 
 STATISTICS_NETWORK = "statistics_mlp"  # reads one vector a clip; all others read frames
 
 KERNEL_SIZES = (3, 5, 7, 9, 11)  # odd, so that a convolution keeps the number of frames
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network without its weights.
-
-    Attributes:
-        network: a name of ``NETWORKS``
-        dim: features a frame
-        num_classes: logits
-        sizes: the network's own settings, by name
-    """
-
-    network: str
-    dim: int
-    num_classes: int
-    sizes: Mapping[str, Any]
-
-    def build(self, *, seed: int | None = None) -> nn.Module:
-        """The network; with random weights drawn from *seed* if given, else with weights that a state must replace."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0 if seed is None else derive_seed(seed, "initialisation"))
-            return NETWORKS[self.network](self.dim, self.num_classes, **self.sizes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The description as values that JSON takes; ``Architecture(**values)`` reads it back."""
-        return {
-            "network": self.network,
-            "dim": self.dim,
-            "num_classes": self.num_classes,
-            "sizes": dict(self.sizes),
-        }
 
 
 def read_network(config: ReadConfig) -> str:

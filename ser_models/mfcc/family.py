@@ -1,48 +1,22 @@
 """Builds one trial of the MFCC family from a configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ser_models.bundle import save_bundle
-from ser_models.config import ReadConfig, Value
-from ser_models.frame_data import cached_data, probe_data
-from ser_models.frame_inputs import FrameInputs
-from ser_models.mfcc.architecture import Architecture, read_network, read_sizes
+from ser_models.architecture import Architecture
+from ser_models.config import ReadConfig
+from ser_models.frame_data import cached_data
+from ser_models.frame_trial import FrameFamily, FramePlan
+from ser_models.mfcc.architecture import read_network, read_sizes
 from ser_models.mfcc.inputs import read_inputs
-from ser_models.mfcc.predictor import describe
+from ser_models.mfcc.networks import NETWORKS
 from ser_models.task import Task
-from ser_models.training import Trainer, TrainingSettings
+from ser_models.training import TrainingSettings
 from ser_models.trial import Trial
-
-if TYPE_CHECKING:
-    from ser_data.scaler import Scaler
 
 FAMILY = "mfcc"
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A configuration that was read to its end.
-
-    Attributes:
-        inputs: features and augmentation
-        architecture: the network
-        settings: how it is trained
-        read: the parameters, by name
-    """
-
-    inputs: FrameInputs
-    architecture: Architecture
-    settings: TrainingSettings
-    read: Mapping[str, Value]
-
-
-def read_plan(config: Mapping[str, object], *, num_classes: int, max_epochs: int) -> Plan:
+def read_plan(config: Mapping[str, object], *, num_classes: int, max_epochs: int) -> FramePlan:
     """What a configuration asks for. Touches no data.
 
     Raises:
@@ -53,7 +27,7 @@ def read_plan(config: Mapping[str, object], *, num_classes: int, max_epochs: int
     inputs = read_inputs(reader, network)
     sizes = read_sizes(reader, network)
     settings = TrainingSettings.read(reader, epochs=max_epochs)
-    return Plan(
+    return FramePlan(
         inputs=inputs,
         architecture=Architecture(network, dim=len(inputs.columns), num_classes=num_classes, sizes=sizes),
         settings=settings,
@@ -80,18 +54,7 @@ def build(
         UserError: if the corpus, the split or the cache cannot be used
     """
     plan = read_plan(config, num_classes=len(task.emotions), max_epochs=max_epochs)
-    batch_size = plan.settings.batch_size
-    if probe_clips is None:
-        data, scaler = cached_data(task, plan.inputs, batch_size=batch_size)
-    else:
-        data, scaler = probe_data(task, plan.inputs, batch_size=batch_size, num_clips=probe_clips)
-    trainer = Trainer(plan.architecture.build(seed=seed), plan.settings, data, seed=seed, device=task.device)
-    return Trial(
-        trainer=trainer,
-        num_parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        read_parameters=plan.read,
-        write_bundle=partial(_write_bundle, plan, scaler, task),
-    )
+    return FrameFamily(FAMILY, NETWORKS).trial(plan, task, seed=seed, probe_clips=probe_clips)
 
 
 def prepare_features(config: Mapping[str, object], task: Task, *, jobs: int) -> None:
@@ -104,22 +67,3 @@ def prepare_features(config: Mapping[str, object], task: Task, *, jobs: int) -> 
     """
     plan = read_plan(config, num_classes=len(task.emotions), max_epochs=1)
     cached_data(task, plan.inputs, batch_size=plan.settings.batch_size, jobs=jobs)
-
-
-def _write_bundle(
-    plan: Plan,
-    scaler: "Scaler",
-    task: Task,
-    weights: Mapping[str, torch.Tensor],
-    folder: Path,
-    provenance: Mapping[str, Any],
-) -> None:
-    description, tensors = describe(plan.architecture, plan.inputs, scaler, weights)
-    save_bundle(
-        folder,
-        family=FAMILY,
-        emotions=task.emotions,
-        description=description,
-        tensors=tensors,
-        provenance=provenance,
-    )

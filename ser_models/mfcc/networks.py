@@ -6,8 +6,11 @@ All take batches whose padded frames are 0, and give a clip the same logits what
 import torch
 from torch import nn
 
-from ser_models.mfcc.layers import ACTIVATIONS, BidirectionalLstm, ConvStack, stack_frames
+from ser_models.heads import Head
+from ser_models.masked_layers import ACTIVATIONS
+from ser_models.mfcc.layers import ConvStack, stack_frames
 from ser_models.pooling import AttentionPooling, build_pooling, frame_mask
+from ser_models.recurrent import BidirectionalLstm
 
 
 class StatisticsMlp(nn.Module):
@@ -156,26 +159,6 @@ class CrnnAttention(nn.Module):
         heads = self.projections(self.norm(frames)).unflatten(2, (3, self.HEADS, -1)).permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(heads[0], heads[1], heads[2], attn_mask=inside)
         return self.mix(mixed.transpose(1, 2).flatten(2))
-
-
-class Head(nn.Module):
-    """From a clip's vector to logits, through a hidden layer of :data:`UNITS`."""
-
-    UNITS = 64
-
-    def __init__(self, dim: int, num_classes: int, activation: str, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.LayerNorm(dim),
-            nn.Dropout(dropout),
-            nn.Linear(dim, self.UNITS),
-            ACTIVATIONS[activation](),
-            nn.Dropout(dropout),
-            nn.Linear(self.UNITS, num_classes),
-        )
-
-    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        return self.layers(vectors)
 
 
 NETWORKS = {

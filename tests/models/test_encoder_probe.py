@@ -1,5 +1,6 @@
 """The linear probe is scikit-learn's pipeline on the pooled layers, and its report is what a board needs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,10 @@ def test_the_report_counts_right_clips_by_speaker_and_emotion(task: Task) -> Non
     hits = np.array(report["val_hits"])
     assert hits.shape == (len(np.unique(clips.speakers[clips.validation])), len(task.emotions))
     assert hits.sum() / len(clips.validation) == pytest.approx(report["val_accuracy"])
+
+
+def test_two_emotions_have_a_roc_auc_too(task: Task) -> None:
+    two = replace(task, emotions=("happy", "sad"))
+    report = linear_probe(two, max_clip_seconds=5.0).report
+    assert 0 <= report["val_roc_auc"] <= 1
+    assert "val_roc_auc" not in linear_probe(task, max_clip_seconds=5.0).report

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
 
 from ser_models import metrics
 
@@ -61,6 +61,43 @@ def test_a_class_outside_the_range_is_refused(labels: list[int], predictions: li
 def test_arrays_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match=r"labels have shape \(2,\), predictions \(3,\)"):
         metrics.confusion(np.zeros(2, int), np.zeros(3, int), 3)
+
+
+class TestRocAuc:
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(0, 1), st.one_of(st.integers(-2, 2).map(float), st.floats(-1e6, 1e6, allow_subnormal=False))
+            ),
+            min_size=2,
+            max_size=40,
+        ).filter(lambda pairs: len({label for label, _ in pairs}) == 2)
+    )
+    def test_it_equals_that_of_scikit_learn_ties_included(self, pairs: list[tuple[int, float]]) -> None:
+        labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
+        assert metrics.roc_auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+    def test_it_equals_that_of_scikit_learn_on_many_clips(self) -> None:
+        generator = np.random.default_rng(0)
+        labels = generator.integers(0, 2, 5000)
+        for digits in (1, 9):
+            scores = np.round(labels + 2 * generator.normal(size=5000), digits)
+            assert metrics.roc_auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+    def test_a_hand_worked_example(self) -> None:
+        # of the six pairs, the clip of class 1 is higher in two and equal in one
+        labels, scores = np.array([1, 0, 0, 1, 0]), np.array([3.0, 1.0, 2.0, 1.0, 4.0])
+        assert metrics.roc_auc(labels, scores) == pytest.approx(2.5 / 6)
+
+    def test_perfect_reversed_and_constant_scores(self) -> None:
+        labels = np.array([0, 1, 0, 1, 1])
+        assert metrics.roc_auc(labels, labels * 2.0) == 1.0
+        assert metrics.roc_auc(labels, -labels) == 0.0
+        assert metrics.roc_auc(labels, np.zeros(5)) == 0.5
+
+    @pytest.mark.parametrize("labels", [[0, 0, 0], [1, 1, 1], [1], []])
+    def test_with_one_class_alone_it_is_not_a_number(self, labels: list[int]) -> None:
+        assert np.isnan(metrics.roc_auc(np.array(labels, dtype=int), np.arange(len(labels), dtype=float)))
 
 
 class TestUarInterval:

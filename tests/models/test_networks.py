@@ -7,10 +7,22 @@ import pytest
 import torch
 from torch import nn
 
-from ser_models.mfcc.layers import BidirectionalLstm, ConvBlock, MaskedBatchNorm, halve_time, stack_frames
-from ser_models.mfcc.networks import NETWORKS
+from ser_models.masked_layers import MaskedBatchNorm, halve_time
+from ser_models.mel.architecture import NETWORKS as MEL_NETWORKS
+from ser_models.mel.autoencoder import MelAutoencoder
+from ser_models.mel.networks import MelCnn, MelCrnn, ParallelCnn
+from ser_models.mfcc.layers import ConvBlock, stack_frames
+from ser_models.mfcc.networks import NETWORKS as MFCC_NETWORKS
+from ser_models.recurrent import BidirectionalLstm
 
 DIM, NUM_CLASSES = 6, 4
+NETWORKS = {
+    **MFCC_NETWORKS,
+    "mel_cnn": MelCnn,
+    "mel_cnn_plain": MelCnn,
+    "parallel_cnn": ParallelCnn,
+    "mel_crnn": MelCrnn,
+}
 
 SIZES: dict[str, dict[str, Any]] = {
     "statistics_mlp": {"hidden_units": 32, "hidden_layers": 2},
@@ -21,19 +33,37 @@ SIZES: dict[str, dict[str, Any]] = {
         "hidden_units": 12, "recurrent_layers": 1, "pooling": "attention",
     },
     "crnn_attention": {"channels": 16, "blocks": 2, "kernel_size": 3, "hidden_units": 12, "recurrent_layers": 2},
+    "mel_cnn": {
+        "channels": 3, "width": 8, "blocks": 2, "kernel_size": 3, "batch_norm": True, "pooling": "statistics",
+    },
+    "mel_cnn_plain": {
+        "channels": 1, "width": 8, "blocks": 1, "kernel_size": 5, "batch_norm": False, "pooling": "max",
+    },
+    "parallel_cnn": {
+        "channels": 1, "width": 4, "blocks": 2, "kernel_size": 3, "batch_norm": True, "pooling": "attention",
+    },
+    "mel_crnn": {
+        "channels": 1, "width": 8, "blocks": 1, "kernel_size": 3, "batch_norm": True, "pooling": "mean",
+        "hidden_units": 12, "recurrent_layers": 1,
+    },
 }  # fmt: skip
+
+
+def dim_of(name: str) -> int:
+    """Columns of a frame: the mel networks read bands, of which each block halves the number."""
+    return 8 * SIZES[name]["channels"] if "batch_norm" in SIZES[name] else DIM
 
 
 def build(name: str, *, dropout: float = 0.3, activation: str = "gelu") -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return NETWORKS[name](DIM, NUM_CLASSES, **SIZES[name], activation=activation, dropout=dropout)
+        return NETWORKS[name](dim_of(name), NUM_CLASSES, **SIZES[name], activation=activation, dropout=dropout)
 
 
 def clips(name: str, number: int) -> list[torch.Tensor]:
     generator = np.random.default_rng(3)
     lengths = generator.integers(1, 40, number) if name != "statistics_mlp" else np.ones(number, int)
-    return [torch.from_numpy(generator.normal(size=(length, DIM)).astype(np.float32)) for length in lengths]
+    return [torch.from_numpy(generator.normal(size=(length, dim_of(name))).astype(np.float32)) for length in lengths]
 
 
 def padded(some: list[torch.Tensor], extra: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,6 +73,7 @@ def padded(some: list[torch.Tensor], extra: int = 0) -> tuple[torch.Tensor, torc
 
 def test_every_network_has_sizes_here() -> None:
     assert SIZES.keys() == NETWORKS.keys()
+    assert {type_ for type_ in MEL_NETWORKS.values() if type_ is not MelAutoencoder} <= set(NETWORKS.values())
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -75,7 +106,7 @@ def test_every_network_can_overfit_32_clips(name: str) -> None:
     network, some = build(name, dropout=0.0), clips(name, 32)
     labels = torch.arange(32) % NUM_CLASSES
     inputs, lengths = padded(
-        [clip + 0.5 * torch.eye(NUM_CLASSES, DIM)[label] for clip, label in zip(some, labels, strict=True)]
+        [clip + 0.5 * torch.eye(NUM_CLASSES, dim_of(name))[label] for clip, label in zip(some, labels, strict=True)]
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     network.train()
@@ -105,7 +136,7 @@ def test_activation_and_dropout_reach_every_network(name: str, activation: str) 
 def test_a_batch_of_one_clip_of_one_frame_trains(name: str) -> None:
     network = build(name)
     network.train()
-    network(torch.randn(1, 1, DIM), torch.tensor([1])).sum().backward()
+    network(torch.randn(1, 1, dim_of(name)), torch.tensor([1])).sum().backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
 
 
@@ -174,3 +205,17 @@ def test_a_convolution_block_leaves_padding_zero() -> None:
     frames, lengths = block(torch.nn.functional.pad(torch.randn(2, 4, 6), (0, 5)), torch.tensor([6, 6]))
     assert lengths.tolist() == [3, 3]
     assert (frames[:, :, 3:] == 0).all()
+
+
+def test_masked_batch_norm_of_bands_and_frames_is_torchs_on_clips_of_one_length() -> None:
+    maps = torch.randn(4, DIM, 5, 7) * 3 + 1
+    ours, torchs = MaskedBatchNorm(DIM), nn.BatchNorm2d(DIM)
+    torch.testing.assert_close(ours(maps, torch.ones(4, 1, 1, 7)), torchs(maps), atol=1e-5, rtol=1e-4)
+
+
+def test_halving_time_takes_bands_along() -> None:
+    frames, lengths = torch.randn(2, 3, 4, 5), torch.tensor([5, 3])
+    frames[1, :, :, 3:] = 0
+    halved, _ = halve_time(frames, lengths)
+    for band in range(4):
+        assert torch.equal(halved[:, :, band], halve_time(frames[:, :, band], lengths)[0])

@@ -94,3 +94,26 @@ def test_two_groups_of_one_name_are_refused() -> None:
 def test_a_first_epoch_before_the_first_is_refused() -> None:
     with pytest.raises(ValueError, match="first_epoch=0 of group 'head' must be at least 1"):
         ParameterGroup("head", [], 0.1, 0.0, first_epoch=0)
+
+
+def test_groups_freeze_again_after_their_last_epoch_and_report_no_rate() -> None:
+    bottom, top = _layers(2)
+    groups = [
+        ParameterGroup("top", top, 1.0, 0.0),
+        ParameterGroup("bottom", bottom, 0.5, 0.0, first_epoch=2, last_epoch=3),
+    ]
+    optimiser = build_optimiser("adamw", groups)
+    set_learning_rates(optimiser, 0.1)
+    for epoch, trains in ((1, False), (2, True), (3, True), (4, False), (9, False), (3, True)):
+        thaw(optimiser, epoch)
+        assert all(parameter.requires_grad for parameter in top)
+        assert all(parameter.requires_grad == trains for parameter in bottom)
+        assert learning_rates(optimiser, epoch) == pytest.approx({"top": 0.1, "bottom": 0.05 if trains else 0.0})
+
+
+def test_a_group_may_train_in_one_epoch_alone_and_not_in_none() -> None:
+    layer = _layers(1)[0]
+    optimiser = build_optimiser("sgd", [ParameterGroup("head", layer, 0.1, 0.0, last_epoch=1)])
+    assert [learning_rates(optimiser, epoch)["head"] > 0 for epoch in (1, 2)] == [True, False]
+    with pytest.raises(ValueError, match="last_epoch=2 of group 'head' is before its first epoch"):
+        ParameterGroup("head", layer, 0.1, 0.0, first_epoch=3, last_epoch=2)

@@ -7,7 +7,7 @@ import torch
 
 from ser_data.errors import UserError
 from ser_models.precision import PRECISIONS, autocast, resolve_precision
-from ser_models.training import Trainer
+from ser_models.training import CheckpointError, Trainer
 from tests.models.test_training import SETTINGS, PlainNetwork, learning_data, numbers, saved_and_loaded
 
 
@@ -143,3 +143,48 @@ def test_a_training_in_bf16_is_resumed_with_the_same_numbers_and_in_fp32_not_at_
     ]
     with pytest.raises(UserError, match="The checkpoint has precision 'bf16'; this trial has 'fp32'"):
         trainer("fp32", accumulation=3).load_state(first.state())
+
+
+CAPABILITIES: dict[str, dict[str, bool]] = {"fp32": {}, "bf16": {"avx512_bf16": True}}  # of CPUs, by what auto is there
+
+
+@pytest.mark.parametrize(("begun", "here"), [("bf16", "fp32"), ("fp32", "bf16")])
+def test_a_training_of_auto_goes_on_elsewhere_in_the_precision_that_it_began_with(
+    monkeypatch: pytest.MonkeyPatch, begun: str, here: str
+) -> None:
+    expected = [numbers(result) for result in trainer(begun).run()]
+    cpu_with(monkeypatch, **CAPABILITIES[begun])
+    first = trainer("auto")
+    next(first.run())
+    cpu_with(monkeypatch, **CAPABILITIES[here])
+    second = trainer("auto")
+    assert second.precision == here
+    second.load_state(saved_and_loaded(first.state()))
+    assert second.precision == begun
+    assert [numbers(result) for result in (*second.history, *second.run())] == expected
+    assert {found for _, found in second.model.formats} == {torch.bfloat16 if begun == "bf16" else torch.float32}
+    assert second.state()["precision"] == begun  # so it may move on once more
+    cpu_with(monkeypatch, **CAPABILITIES[begun])
+    trainer("auto").load_state(saved_and_loaded(second.state()))
+
+
+@pytest.mark.parametrize(("begun", "asked"), [("bf16", "fp32"), ("fp32", "bf16")])
+def test_a_precision_that_was_asked_for_by_name_takes_up_no_state_of_another(begun: str, asked: str) -> None:
+    first = trainer(begun)
+    next(first.run())
+    other = trainer(asked)
+    with pytest.raises(
+        CheckpointError,
+        match=f"The checkpoint has precision '{begun}'; this trial has '{asked}'.*Remove the checkpoint",
+    ):
+        other.load_state(saved_and_loaded(first.state()))
+    assert (other.precision, other.epoch) == (asked, 0)
+
+
+@pytest.mark.parametrize("found", ["auto", "fp8", None])
+def test_auto_takes_up_no_state_whose_precision_is_none(monkeypatch: pytest.MonkeyPatch, found: str | None) -> None:
+    cpu_with(monkeypatch)
+    first = trainer("auto")
+    next(first.run())
+    with pytest.raises(CheckpointError, match=f"The checkpoint has precision {found!r}; this trial has 'fp32'"):
+        trainer("auto").load_state({**first.state(), "precision": found})

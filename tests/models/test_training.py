@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from ser_data.batches import Batch
 from ser_data.errors import UserError
@@ -65,7 +65,8 @@ def network(seed: int = 0) -> torch.nn.Module:
 
 def trainer(*, seed: int = 0, model: torch.nn.Module | None = None, **changes: Any) -> Trainer:
     data = changes.pop("data", None) or learning_data()
-    how = {name: changes.pop(name) for name in ("groups", "precision") if name in changes}
+    of_trainer = ("groups", "precision", "begin_epoch", "extra_loss")
+    how = {name: changes.pop(name) for name in of_trainer if name in changes}
     return Trainer(model or network(), dataclasses.replace(SETTINGS, **changes), data, seed=seed, **how)
 
 
@@ -105,6 +106,32 @@ def test_reported_scores_are_those_of_the_models_predictions() -> None:
         assert np.mean(hits.sum(axis=0) / run.val_totals.sum(axis=0)) == pytest.approx(result.val_uar)
 
 
+def two_classes(data: TrainingData, validation: Callable[[np.ndarray], np.ndarray]) -> TrainingData:
+    """Whether a clip is of class 0, and *validation* of that for the labels that are judged on."""
+    data.train.labels = (data.train.labels == 0).astype(np.int64)
+    return dataclasses.replace(
+        data,
+        class_weights=torch.ones(2),
+        validation_labels=validation((data.validation_labels == 0).astype(np.int64)),
+    )
+
+
+def test_of_two_classes_the_roc_auc_is_that_of_the_second_classs_probabilities() -> None:
+    data = two_classes(learning_data(), lambda labels: labels)
+    run = trainer(data=data, model=PlainNetwork(num_classes=2), learning_rate=0.1)
+    for result in run.run():
+        expected = roc_auc_score(data.validation_labels, run.predict_validation()[:, 1])
+        assert result.extras == {"val_roc_auc": pytest.approx(expected)}
+        assert type(result.extras["val_roc_auc"]) is float
+    assert expected > 0.7  # and falls below .5 where the classes are taken for one another
+
+
+def test_roc_auc_is_left_out_of_more_classes_and_where_validation_has_one_alone() -> None:
+    assert next(trainer().run()).extras == {}
+    data = two_classes(learning_data(), np.zeros_like)
+    assert next(trainer(data=data, model=PlainNetwork(num_classes=2)).run()).extras == {}
+
+
 def test_hits_are_counted_by_speaker_sorted_by_name() -> None:
     run = trainer()
     result = next(run.run())
@@ -126,6 +153,10 @@ def test_validation_predictions_follow_the_datas_order_whatever_the_batches_orde
 
 def late_head(model: torch.nn.Module, first_epoch: int = 3) -> list[ParameterGroup]:
     return [ParameterGroup("head", list(model.head.parameters()), 1e-2, 0.1, first_epoch)]
+
+
+def early_head(model: torch.nn.Module, last_epoch: int = 2) -> list[ParameterGroup]:
+    return [ParameterGroup("head", list(model.head.parameters()), 1e-2, 0.1, last_epoch=last_epoch)]
 
 
 @pytest.mark.parametrize(
@@ -222,11 +253,11 @@ def test_a_model_that_is_not_a_number_on_validation_only_is_refused_too() -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 1}, "The checkpoint has version 1; this trial has 2.*Remove the checkpoint"),
+        ({"version": 1}, "The checkpoint has version 1; this trial has 3.*Remove the checkpoint"),
         ({"seed": 5}, "The checkpoint has seed 5; this trial has 0"),
         ({"settings": {}}, r"The checkpoint has settings \{\}"),
         ({"precision": "bf16"}, "The checkpoint has precision 'bf16'; this trial has 'fp32'"),
-        ({"groups": {}}, r"The checkpoint has groups \{\}; this trial has \{'rest': \[0.003, 0.01, 1\]\}"),
+        ({"groups": {}}, r"The checkpoint has groups \{\}; this trial has \{'rest': \[0.003, 0.01, 1, None\]\}"),
         ({"model": {}}, "The checkpoint does not fit this network: .*Missing key"),
     ],
 )
@@ -250,7 +281,7 @@ def test_a_state_of_another_network_is_refused() -> None:
     [
         {"optimiser": "sgd"}, {"learning_rate": 1e-3}, {"weight_decay": 0.5}, {"schedule": "linear"},
         {"label_smoothing": 0.3}, {"class_weights": False}, {"clip_norm": 0.01},
-        {"warmup_share": 0.5},
+        {"warmup_share": 0.5}, {"mixup_alpha": 0.4},
     ],
 )  # fmt: skip
 def test_every_setting_changes_the_training(change: dict[str, Any]) -> None:
@@ -286,13 +317,14 @@ class PlainNetwork(torch.nn.Module):
 
     Args:
         breaks: what happens to a forward pass of so many clips
+        num_classes: how many logits
     """
 
-    def __init__(self, breaks: Callable[[int], None] = lambda clips: None) -> None:
+    def __init__(self, breaks: Callable[[int], None] = lambda clips: None, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.head = torch.nn.Linear(DIM, NUM_CLASSES)
+            self.head = torch.nn.Linear(DIM, num_classes)
         self.breaks = breaks
         self.sizes: list[int] = []  # clips of each forward pass in training
 
@@ -545,6 +577,54 @@ class TestParameterGroups:
             assert all((parameter.grad is not None) == thawed for parameter in head)
             assert all(parameter.requires_grad == thawed for parameter in head)
             assert (len(run.state()["optimiser"]["state"]) == len(list(model.parameters()))) == thawed
+
+    @pytest.mark.parametrize("optimiser", OPTIMISERS)
+    def test_a_group_moves_until_its_last_epoch_and_then_stays_bit_for_bit(self, optimiser: str) -> None:
+        model = network()
+        run = trainer(model=model, optimiser=optimiser, groups=early_head(model))
+        weights = [[parameter.detach().clone() for parameter in model.head.parameters()]]
+        rest = []
+        for result in run.run():
+            weights.append([parameter.detach().clone() for parameter in model.head.parameters()])
+            rest.append(next(model.parameters()).detach().clone())
+            frozen = result.epoch > 2
+            assert all((parameter.grad is None) == frozen for parameter in model.head.parameters())
+            assert (result.learning_rates["head"] == 0) == frozen
+            assert result.learning_rates["rest"] > 0
+        moved = [[not torch.equal(*pair) for pair in zip(*twice, strict=True)] for twice in itertools.pairwise(weights)]
+        assert [(any(some), all(some)) for some in moved] == [
+            (True, True),
+            (True, True),
+            (False, False),
+            (False, False),
+        ]
+        assert not any(torch.equal(*pair) for pair in itertools.pairwise(rest))
+
+    @pytest.mark.parametrize("done", [1, 2, 3])  # before the last epoch of the head, at it, and after it
+    def test_a_resumed_training_freezes_a_group_where_an_uninterrupted_one_does(self, done: int) -> None:
+        def built(seed: int) -> Trainer:
+            model = network(seed)
+            return trainer(model=model, groups=early_head(model))
+
+        straight, first, second = built(0), built(0), built(99)
+        expected = [numbers(result) for result in straight.run()]
+        steps = first.run()
+        for _ in range(done):
+            next(steps)
+        second.load_state(saved_and_loaded(first.state()))
+        list(second.run())
+        assert [numbers(result) for result in second.history] == expected
+        for name, value in straight.model.state_dict().items():
+            assert torch.equal(value, second.model.state_dict()[name]), name
+
+    def test_a_state_of_another_last_epoch_is_refused(self) -> None:
+        run, other = (
+            trainer(model=model, groups=early_head(model, last_epoch))
+            for model, last_epoch in ((network(), 2), (network(), 3))
+        )
+        next(run.run())
+        with pytest.raises(CheckpointError, match=r"'head': \[0\.01, 0\.1, 1, 2\].*'head': \[0\.01, 0\.1, 1, 3\]"):
+            other.load_state(saved_and_loaded(run.state()))
 
     def test_a_parameter_frozen_for_good_is_not_thawed_with_its_group(self) -> None:
         model = network()

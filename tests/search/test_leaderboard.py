@@ -11,12 +11,14 @@ from search.leaderboard import (
     caption,
     epochs_table,
     equal_scores,
+    extra_scores,
     leaderboard,
     split_settings,
     write_epochs,
     write_leaderboard,
 )
 from search.study import StudyTrial
+from ser_models.trial import Baseline
 from tests.search.boards import FAIR, GOOD, POOR, VAL_TOTALS, config_json, epoch, trial
 from tests.search.knob_family import hits_of, score_of
 from tests.search.knob_search import Sitting
@@ -184,6 +186,74 @@ def test_the_markdown_table_has_a_row_per_trial_and_as_many_cells_in_each(
     assert {line.count("|") for line in table} == {table[0].count("|")}
     failed = next(line for line in table if "t0003" in line)
     assert "failed (ValueError: too / wide)" in failed  # a bar would end the cell
+
+
+def table_of(folder: Path) -> list[list[str]]:
+    """The cells of the markdown's table, header and its line first."""
+    lines = (folder / "leaderboard.md").read_text().splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+
+
+EXTRAS = {
+    "val_roc_auc": "ROC-AUC",
+    "val_reconstruction": "reconstruction",
+}  # columns of some boards, as people read them
+SHARES = {"val_roc_auc": 0.25, "val_reconstruction": 0.125, "train_reconstruction": 0.5}
+
+
+def with_extras(trials: list[StudyTrial], *names: str) -> list[StudyTrial]:
+    """The extras in both epochs of the best trial, by each one's share of the epoch's number, and in no other."""
+    for report in trials[2].epochs:
+        report.update({name: report["epoch"] * SHARES[name] for name in names})
+    return trials
+
+
+@pytest.mark.parametrize("names", [(), ("val_roc_auc",), ("val_reconstruction",), tuple(EXTRAS), tuple(EXTRAS)[::-1]])
+def test_a_board_has_the_columns_of_the_extras_that_some_row_has(
+    trials: list[StudyTrial], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    board = leaderboard(with_extras(trials, *names), config_json())
+    there = [name for name in EXTRAS if name in names]
+    assert tuple(board.columns[: len(PROMISED)]) == PROMISED
+    assert [name for name in board.columns if name in EXTRAS] == there == extra_scores(board)
+    for name in there:
+        assert board[name].dtype == float
+        assert dict(zip(board["trial_id"], board[name].fillna(-1), strict=True)) == {
+            "t0000": -1, "t0001": -1, "t0002": SHARES[name], "t0003": -1, "t0004": -1,
+        }  # fmt: skip  # of the first epoch, which was the best
+
+    write_leaderboard(tmp_path, board, config_json(), ending=None)
+    assert list(pd.read_csv(tmp_path / "leaderboard.csv").columns) == list(board.columns)
+    header, line, *rows = table_of(tmp_path)
+    assert header == [
+        "rank", "trial", "status", "val UAR", "95 % over speakers", "accuracy", "macro-F1",
+        *(EXTRAS[name] for name in there), "epochs", "seconds", "configuration",
+    ]  # fmt: skip
+    assert len(rows) == len(trials)
+    assert {len(cells) for cells in (line, *rows)} == {len(header)}
+    for cells in rows:
+        named = dict(zip(header, cells, strict=True))
+        expected = [f"{SHARES[name]:.3f}" if named["trial"] == "t0002" else "–" for name in there]
+        assert [named[EXTRAS[name]] for name in there] == expected
+        assert named["epochs"] == {"t0000": "3", "t0002": "2", "t0001": "1"}.get(named["trial"], "0")
+        assert line[header.index("epochs")] == line[header.index("val UAR")] == "---:"
+
+
+def test_other_extras_are_no_column_of_the_board_and_all_are_in_the_table_of_epochs(trials: list[StudyTrial]) -> None:
+    with_extras(trials, "train_reconstruction", "val_roc_auc")
+    assert "train_reconstruction" not in leaderboard(trials, config_json())
+    table = epochs_table(trials).set_index(["trial_id", "epoch"])
+    for name in ("train_reconstruction", "val_roc_auc"):
+        assert table[name].dropna().to_dict() == {("t0002", 1): SHARES[name], ("t0002", 2): 2 * SHARES[name]}
+
+
+def test_a_baselines_extra_is_a_column_of_the_board_too(trials: list[StudyTrial], tmp_path: Path) -> None:
+    probe = Baseline("linear probe", {**epoch(1, FAIR), "val_roc_auc": 0.625})
+    board = leaderboard(trials, config_json(), baselines=[probe])
+    assert board.set_index("trial_id")["val_roc_auc"].dropna().to_dict() == {"probe": 0.625}
+    write_leaderboard(tmp_path, board, config_json(), ending=None)
+    header, _, *rows = table_of(tmp_path)
+    assert {row[1]: row[header.index("ROC-AUC")] for row in rows}["probe"] == "0.625"
 
 
 def test_notes_on_the_data_come_first_wherever_the_board_is_shown(trials: list[StudyTrial], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from search.leaderboard import leaderboard
+from search.study import StudyTrial
 from search.terminal import LiveView, board_table, settings
 from tests.search.boards import FAIR, GOOD, POOR, config_json, epoch, trial
 
@@ -45,6 +46,57 @@ def test_the_board_loses_no_column_and_no_number(width: int) -> None:
         ["1", "t0000", "completed", "0.833"], ["2", "t0012", "running", "0.500"], ["3", "t0001", "stopped", "0.333"],
         ["4", "t0002", "failed", "–"],
     ]  # fmt: skip
+
+
+EXTRAS = {"val_roc_auc": 0.7654, "val_reconstruction": 0.0123}
+
+
+def shown(trials: list[StudyTrial], width: int) -> str:
+    """The board as the terminal has it."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(board_table(leaderboard(trials, config_json())))
+    return console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, see above
+
+
+@pytest.mark.parametrize("names", [(), ("val_roc_auc",), ("val_reconstruction",), tuple(EXTRAS)])
+def test_extras_have_a_column_where_some_trial_has_them(names: tuple[str, ...]) -> None:
+    extras = {name: EXTRAS[name] for name in names}
+    trials = [
+        trial(0, [epoch(1, GOOD, **extras), epoch(2, GOOD)], x=0.5),
+        trial(1, [epoch(1, POOR)], x=0.25),
+        trial(2, [], "failed", x=0.125),
+    ]
+    text = shown(trials, 140)
+    assert ("ROC" in text, "recon" in text) == tuple(name in names for name in EXTRAS)
+    assert "nan" not in text and "…" not in text
+    there = [title for title, name in zip(("ROC", "recon"), EXTRAS, strict=True) if name in names]
+    heads = ["UAR", "acc", *there, "epochs", "settings"]
+    places = [next(line.index(head) for line in text.splitlines() if head in line) for head in heads]
+    assert places == sorted(places)
+    rows = [line.split() for line in text.splitlines() if "t00" in line]
+    scores = [f"{value:.3f}" for value in extras.values()]
+    assert rows == [
+        ["1", "t0000", "completed", "0.833", "0.750–1.000", "0.823", *scores, "2", "2", "x=0.5"],
+        ["2", "t0001", "completed", "0.333", "0.250–0.500", "0.323", *["–"] * len(names), "1", "1", "x=0.25"],
+        ["3", "t0002", "failed", "–", "–", "–", *["–"] * len(names), "0", "0", "x=0.125"],
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("names", [("val_roc_auc",), ("val_reconstruction",), tuple(EXTRAS)])
+def test_the_board_loses_no_column_and_no_number_to_its_extras(names: tuple[str, ...], width: int) -> None:
+    extras = {name: EXTRAS[name] for name in names}
+    trials = [
+        trial(0, [epoch(1, GOOD, seconds=234.0, **extras)], **LONG),
+        trial(1, [epoch(1, POOR, **extras)], "stopped", **{**LONG, "network": "statistics_mlp"}),
+    ]
+    text = shown(trials, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    numbers = ["0.833", "0.750–1.000", "0.823", "234", *(f"{extras[name]:.3f}" for name in names)]
+    for found in ("t0000", "completed", *numbers):
+        assert found in text
+    assert any("=" in line for line in text.splitlines())  # of the settings that differ
 
 
 def test_a_score_without_an_interval_shows_none() -> None:

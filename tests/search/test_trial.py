@@ -1,6 +1,7 @@
 """What runs on a worker, without a worker: epochs, checkpoints, and what a failure leaves behind."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,3 +124,14 @@ def test_what_a_trial_says_of_itself_is_in_every_checked_report(plan: TrialPlan)
         checked = check_report(0, report)
         facts = (checked["precision"], checked["trained_parameters"], checked["boundary"])
         assert facts == ("fp32", 5, "layer 2")
+
+
+def test_the_precision_that_a_checkpoint_brought_is_what_a_trial_reports() -> None:
+    from search.trial import _report
+    from ser_models.training import EpochResult
+
+    result = EpochResult(1, 1.0, 1.0, 0.5, 0.5, 0.5, 1.0, 10.0, 1e-3, [[1]], extras={"val_roc_auc": 0.75})
+    facts = {"precision": "fp32", "boundary": "layer 3"}
+    trial = SimpleNamespace(facts=facts, trainer=SimpleNamespace(precision="bf16"), num_parameters=7)
+    checked = check_report(0, _report(trial, result))
+    assert (checked["precision"], checked["boundary"], checked["val_roc_auc"]) == ("bf16", "layer 3", 0.75)

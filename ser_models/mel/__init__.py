@@ -1,0 +1,1 @@
+"""The mel-spectrogram family: CNN, parallel CNN, CRNN and autoencoder on log-mel energies."""

@@ -1,0 +1,8 @@
+"""How a bundle of the mel family answers for one clip."""
+
+from functools import partial
+
+from ser_models import frame_predictor
+from ser_models.mel.architecture import NETWORKS
+
+restore = partial(frame_predictor.restore, networks=NETWORKS)

@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets"), str(ROOT / "benchmarks")]
 CLASSES, TRAIN_CLIPS, ALL_CLIPS, EPOCHS = 6, 5144, 5884, 6
 CONFIG: dict[str, object] = {
-    "unfreeze_depth": 0, "num_mels": 128, "max_clip_seconds": 3.0, "channels": "deltas", "image_size": "native",
+    "unfreeze_depth": 0, "num_mels": 128, "max_clip_seconds": 3.0, "channels": 3, "image_size": "native",
     "head_layers": 1, "head_units": 256, "dropout": 0.3, "epochs": EPOCHS, "batch_size": 64, "accumulation": 1,
     "head_lr": 1e-3, "weight_decay": 0.01, "schedule": "cosine", "warmup_share": 0.1, "label_smoothing": 0.1,
-    "class_weights": True, "clip_norm": 1.0,
+    "class_weights": True, "clip_norm": 1.0, "mixup_alpha": 0.0,
 }  # fmt: skip
 
 

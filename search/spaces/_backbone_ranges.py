@@ -7,6 +7,7 @@
 * ``layer_decay``: .3 to 1 by stage; a stage is some layers (discriminative fine-tuning, Howard & Ruder 2018,
   arXiv 1801.06146: 1/2.6 a layer)
 * ``batch_norm``: spectrograms have other statistics than photographs, and small batches have noisy ones
+* ``mixup_alpha``: .2 as in Zhang et al. 2018 (arXiv 1710.09412), or none
 * masks: up to a quarter of the frames and bands of an image, two of each (Park et al. 2019, arXiv 1904.08779)
 """
 
@@ -24,8 +25,9 @@ def frozen(trial: Parameters, *, epochs: int) -> dict[str, Value]:
         "unfreeze_depth": 0,
         "batch_size": 64,
         "epochs": epochs,
-        "channels": trial.suggest_categorical("channels", ("log_mel", "deltas")),
+        "channels": trial.suggest_categorical("channels", (1, 3)),
         "image_size": trial.suggest_categorical("image_size", ("native", 224)),
+        "mixup_alpha": trial.suggest_categorical("mixup_alpha", (0.0, 0.2)),
         **encoder_ranges.head(trial),
     }
 
@@ -40,10 +42,11 @@ def fine_tuned(trial: Parameters, *, num_stages: int, epochs: int) -> dict[str, 
         "image_size": "native",
         "batch_size": 32,
         "epochs": epochs,
-        "channels": trial.suggest_categorical("channels", ("log_mel", "deltas")),
+        "channels": trial.suggest_categorical("channels", (1, 3)),
         "schedule": trial.suggest_categorical("schedule", ("cosine", "linear")),
         "batch_norm": trial.suggest_categorical("batch_norm", ("frozen", "trained")),
         "backbone_lr": trial.suggest_float("backbone_lr", 1e-5, 1e-3, log=True),  # peak of the top stage, per step
+        "mixup_alpha": trial.suggest_categorical("mixup_alpha", (0.0, 0.2)),
         **encoder_ranges.head(trial),
     }
     if depth > 1:
@@ -59,11 +62,12 @@ def fine_tuned(trial: Parameters, *, num_stages: int, epochs: int) -> dict[str, 
 
 
 FROZEN_KNOWN_GOOD: list[dict[str, Value]] = [
-    {"channels": "log_mel", "image_size": "native", **encoder_ranges.HEAD},
-    {"channels": "deltas", "image_size": "native", **encoder_ranges.HEAD},
+    {"channels": 1, "image_size": "native", "mixup_alpha": 0.0, **encoder_ranges.HEAD},
+    {"channels": 3, "image_size": "native", "mixup_alpha": 0.0, **encoder_ranges.HEAD},
 ]
 _FINE_TUNED: dict[str, Value] = {
-    "channels": "log_mel", "schedule": "cosine", "batch_norm": "trained", "backbone_lr": 1e-4, **encoder_ranges.HEAD,
+    "channels": 1, "schedule": "cosine", "batch_norm": "trained", "backbone_lr": 1e-4, "mixup_alpha": 0.0,
+    **encoder_ranges.HEAD,
 }  # fmt: skip
 FINE_TUNED_KNOWN_GOOD: list[dict[str, Value]] = [
     {"unfreeze_depth": 1, **_FINE_TUNED},

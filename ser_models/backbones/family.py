@@ -93,8 +93,8 @@ def prepare(
     for config in configs:
         plan = _plan(config, task, backbone, max_epochs=1)
         wanted.setdefault(plan.recipe, {}).update(dict.fromkeys(stream_names(plan)))
-    progress("log-mel frames", 0, 1)
     for number, (recipe, names) in enumerate(wanted.items(), start=1):
+        progress("log-mel frames", 0, 1)  # where they are not cached
         told = "frozen stages" + (f" (images {number} of {len(wanted)})" if len(wanted) > 1 else "")
         fill_cache(task, recipe, list(names), jobs=torch.get_num_threads(), progress=partial(progress, told))
     progress("linear probe", 0, 1)

@@ -26,8 +26,7 @@ from ser_data.augment import SpecAugment
 from ser_data.features.settings import LogMelSettings
 from ser_models.backbones.source import IMAGE_CHANNELS
 
-LOG_MEL, DELTAS = "log_mel", "deltas"
-CHANNELS = (LOG_MEL, DELTAS)
+CHANNELS = (1, IMAGE_CHANNELS)  # log-mel alone, or with Δ and ΔΔ
 NATIVE = "native"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, in [0, 1]
 
@@ -37,16 +36,23 @@ class ImageRecipe:
     """How clips become images.
 
     Attributes:
-        settings: the frames that are cached; they hold Δ and ΔΔ
+        settings: the frames that are cached: log-mel alone, which is repeated, or with Δ and ΔΔ
         max_clip_seconds: how much of a clip, from its start, an image shows
-        channels: ``"log_mel"``, three times, or ``"deltas"``: log-mel, Δ and ΔΔ
         image_size: ``"native"`` (mel bands × frames), or pixels a side
     """
 
     settings: LogMelSettings
     max_clip_seconds: float
-    channels: str
     image_size: str | int
+
+    def __post_init__(self) -> None:
+        if self.channels not in CHANNELS:
+            raise ValueError(f"frames with {self.settings.deltas} deltas fill {self.channels} channels, not 1 or 3")
+
+    @property
+    def channels(self) -> int:
+        """Channels that the frames fill: one, which is repeated, or all three."""
+        return 1 + self.settings.deltas
 
     @property
     def num_frames(self) -> int:
@@ -65,7 +71,6 @@ class ImageRecipe:
         return {
             "features": self.settings.to_dict(),
             "max_clip_seconds": self.max_clip_seconds,
-            "channels": self.channels,
             "image_size": self.image_size,
         }
 
@@ -86,7 +91,7 @@ class ImageRecipe:
         Returns:
             float32 (clips, 3, height, width)
         """
-        num_bands, planes = self.settings.num_mels, 1 if self.channels == LOG_MEL else IMAGE_CHANNELS
+        num_bands, planes = self.settings.num_mels, self.channels
         scaled = [self._scaled(clip[: self.num_frames, : planes * num_bands], planes) for clip in clips]
         lengths = torch.tensor([len(own) for own, _ in scaled])
         canvas = pad_sequence([own for own, _ in scaled], batch_first=True)  # (clips, frames, planes, bands)

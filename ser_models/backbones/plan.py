@@ -50,7 +50,8 @@ class BackbonePlan:
         head: the head
         backbone_lr: peak rate of the top stage; 0 where nothing of the backbone is trained
         layer_decay: rate of a stage by that of the one above; the stem counts as the lowest
-        settings: the rest of the training; its learning rate is the head's
+        settings: the rest of the training; its learning rate is the head's. Mixup averages what a trial reads: images,
+            maps or pooled vectors
         read: the parameters, by name
     """
 
@@ -110,7 +111,9 @@ def read_plan(config: Mapping[str, object], *, num_stages: int, max_epochs: int)
         head=_read_head(reader),
         backbone_lr=read_rate(reader, "backbone_lr") if depth else 0.0,
         layer_decay=reader.number("layer_decay", low=0.1, high=1.0) if depth > 1 else 1.0,
-        settings=read_settings(reader, epochs=max_epochs),
+        settings=replace(
+            read_settings(reader, epochs=max_epochs), mixup_alpha=reader.number("mixup_alpha", low=0.0, high=2.0)
+        ),
         read={},
     )
     return replace(plan, read=dict(reader.finish()))
@@ -143,10 +146,10 @@ def _read_recipe(reader: ReadConfig) -> ImageRecipe:
             f"The mel_backbones configuration has image_size = {size!r}. Accepted is '{NATIVE}' (mel bands × frames) "
             "or a whole number from 16 to 1024, pixels a side. Change the range of 'image_size' in the search space."
         )
+    channels = int(reader.take("channels", choices=CHANNELS))  # type: ignore[arg-type]  # the choices are whole
     return ImageRecipe(
-        settings=LogMelSettings(num_mels=reader.integer("num_mels", low=16, high=256)),
+        settings=LogMelSettings(num_mels=reader.integer("num_mels", low=16, high=256), deltas=channels - 1),
         max_clip_seconds=reader.number("max_clip_seconds", low=0.3, high=5.0),
-        channels=reader.choice("channels", CHANNELS),
         image_size=size,
     )
 

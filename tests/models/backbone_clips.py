@@ -83,9 +83,9 @@ def listed_frames() -> ClipFrames:
     return ClipFrames.of([compute(clip, SETTINGS) for clip in clips], dim=SETTINGS.dim)
 
 
-def recipe_of(channels: str = "deltas", image_size: str | int = "native") -> ImageRecipe:
+def recipe_of(image_size: str | int = "native") -> ImageRecipe:
     """Images of the first 1.1 s: 40 bands × 48 frames."""
-    return ImageRecipe(SETTINGS, max_clip_seconds=1.1, channels=channels, image_size=image_size)
+    return ImageRecipe(SETTINGS, max_clip_seconds=1.1, image_size=image_size)
 
 
 def listed_images(recipe: ImageRecipe) -> torch.Tensor:

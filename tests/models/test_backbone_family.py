@@ -39,7 +39,7 @@ DEPTHS = range(NUM_STAGES + 2)
 _ALWAYS: dict[str, Any] = {
     "num_mels": 32,
     "max_clip_seconds": 1.2,
-    "channels": "log_mel",
+    "channels": 1,
     "image_size": "native",
     "head_layers": 1,
     "head_units": 16,
@@ -53,6 +53,7 @@ _ALWAYS: dict[str, Any] = {
     "warmup_share": 0.1,
     "label_smoothing": 0.1,
     "class_weights": True,
+    "mixup_alpha": 0.0,
     "clip_norm": 5.0,
 }
 _TRAINED: dict[str, Any] = {"backbone_lr": 1e-2, "batch_norm": "trained", "mask_at": "none"}
@@ -126,7 +127,7 @@ class TestBuild:
     @pytest.mark.parametrize("channels", CHANNELS)
     @pytest.mark.parametrize("image_size", ["native", 40])
     def test_every_kind_of_image_and_norm_trains(
-        self, image_size: str | int, channels: str, batch_norm: str, backbone_task: Task
+        self, image_size: str | int, channels: int, batch_norm: str, backbone_task: Task
     ) -> None:
         config = configuration(
             2, image_size=image_size, channels=channels, batch_norm=batch_norm, mask_at="input", schedule="linear"
@@ -332,6 +333,13 @@ class TestTraining:
         for name, tensor in straight.model.state_dict().items():
             assert torch.equal(second.model.state_dict()[name], tensor), name
 
+    @pytest.mark.parametrize("depth", [0, 1, 4])
+    def test_mixup_averages_what_a_trial_reads(self, depth: int, backbone_task: Task) -> None:
+        plain, mixed = (built(configuration(depth, mixup_alpha=alpha), backbone_task).trainer for alpha in (0.0, 0.4))
+        first, other = next(plain.run()), next(mixed.run())
+        assert np.isfinite(other.train_loss)
+        assert other.train_loss != first.train_loss
+
     def test_maps_stored_in_bfloat16_train_too(self, backbone_task: Task) -> None:
         trial = built(configuration(1), dataclasses.replace(backbone_task, cache_precision="bf16"))
         (batch, *_) = trial.trainer.data.train.epoch(torch.Generator().manual_seed(0))
@@ -362,7 +370,7 @@ class TestNorm:
 class TestLeaks:
     """What is measured on validation speakers was learnt from training labels, and from them alone."""
 
-    CONFIG = configuration(0, head_lr=1e-2, dropout=0.0, channels="deltas")
+    CONFIG = configuration(0, head_lr=1e-2, dropout=0.0, channels=3)
 
     def test_permuted_training_labels_give_chance(self, backbone_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
         clips, scores = open_task(backbone_task), []
@@ -402,8 +410,8 @@ class TestBundle:
         "config",
         [
             *(configuration(depth) for depth in DEPTHS),
-            configuration(0, channels="deltas", image_size=48, head_layers=0, head_units=...),
-            configuration(1, batch_norm="frozen", channels="deltas"),
+            configuration(0, channels=3, image_size=48, head_layers=0, head_units=...),
+            configuration(1, batch_norm="frozen", channels=3),
             configuration(2, mask_at="input", max_clip_seconds=1.0),
         ],
         ids=lambda config: "-".join(

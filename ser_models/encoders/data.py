@@ -48,10 +48,12 @@ class EncoderData:
 
     Attributes:
         training: batches of the clips
+        before_thaw: likewise, for the epochs before the layers thaw: pooled layers alone; None where it is the same
         norm: of the states that the head mixes; None where it pools with attention
     """
 
     training: TrainingData
+    before_thaw: TrainingData | None
     norm: PooledNorm | None
 
 
@@ -127,12 +129,24 @@ def _data(
         pooled=rows[POOLED] if plan.reads_pooled else None,
         pooled_ranges=pooled_ranges(plan, encoder.hidden_size, plan.frozen_states),
     )
+    before_thaw = None
+    if plan.thaws_from_pooled:
+        every_state = EncoderInputs(
+            frames=None,
+            pooled=rows[POOLED],
+            pooled_ranges=pooled_ranges(plan, encoder.hidden_size, plan.mixed_states),
+        )
+        before_thaw = _training_data(task, clips, plan, every_state)
+    training = _training_data(task, clips, plan, inputs)
+    return EncoderData(training, before_thaw, _norm(rows[POOLED], plan, encoder, clips.train))
+
+
+def _training_data(task: Task, clips: TaskClips, plan: EncoderPlan, inputs: EncoderInputs) -> TrainingData:
     train, validation = (
         EncoderBatches(inputs, clips.labels, indices, batch_size=plan.settings.batch_size, shuffle=is_train)
         for indices, is_train in ((clips.train, True), (clips.validation, False))
     )
-    training = clips.training_data(train, validation, num_classes=len(task.emotions))
-    return EncoderData(training, _norm(rows[POOLED], plan, encoder, clips.train))
+    return clips.training_data(train, validation, num_classes=len(task.emotions))
 
 
 def pooled_ranges(plan: EncoderPlan, hidden_size: int, states: range) -> tuple[tuple[int, int], ...]:

@@ -53,6 +53,12 @@ def build(
     plan = read_plan(config, num_layers=encoder.num_layers, max_epochs=max_epochs)
     data = cached_data(task, plan) if probe_clips is None else probe_data(task, plan, num_clips=probe_clips)
     model = initialised(encoder, plan, data.norm, num_classes=len(task.emotions), seed=seed)
+
+    def begin_epoch(epoch: int) -> None:
+        """Until the layers thaw they are as fixed as those below: an epoch reads what they give, pooled, once."""
+        model.thawed = epoch >= plan.first_epoch
+        trainer.data = data.training if model.thawed or data.before_thaw is None else data.before_thaw
+
     trainer = Trainer(
         model,
         plan.settings,
@@ -61,6 +67,7 @@ def build(
         device=task.device,
         groups=parameter_groups(model, plan),
         precision=task.precision,
+        begin_epoch=None if data.before_thaw is None else begin_epoch,
     )
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     head = sum(parameter.numel() for parameter in model.head.parameters())

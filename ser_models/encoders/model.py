@@ -21,12 +21,16 @@ class EncoderClassifier(nn.Module):
         encoder: frozen, on the device where this will be
         plan: what is trained, and where it starts
         num_classes: logits
+
+    Attributes:
+        thawed: whether the trained layers are run; while they are not, pooled layers stand for them
     """
 
     def __init__(self, encoder: SplitEncoder, plan: EncoderPlan, *, num_classes: int) -> None:
         super().__init__()
         self._encoder = (encoder,)  # in a tuple: no submodule, so neither trained, nor saved, nor put in train mode
         self._plan = plan
+        self.thawed = True
         trained = list(encoder.layers)[plan.first_trained :]
         self.layers = nn.ModuleList(copy.deepcopy(layer).requires_grad_(plan.lora is None) for layer in trained)
         if plan.lora is not None:
@@ -56,11 +60,12 @@ class EncoderClassifier(nn.Module):
         Args:
             frames: (batch, frames, dim) at the plan's start; unused where it has none
             lengths: int64 (batch,), frames of each clip
-            pooled: (batch, columns) of the pooled frozen layers; unused where the plan reads none
+            pooled: (batch, columns) of the pooled frozen layers, of all that the head mixes while nothing is thawed;
+                unused where the plan reads none
         """
         plan, head = self._plan, self.head
-        if plan.start is None:
-            return head.classify_pooled(self._frozen_pooled(pooled))
+        if plan.start is None or not self.thawed:
+            return head.classify_pooled(self._pooled_states(pooled))
         states, lengths = self._frozen_states(frames, lengths)
         hidden = states[-1]
         if self.training and plan.masks is not None and plan.mask_at != INPUT:
@@ -74,16 +79,16 @@ class EncoderClassifier(nn.Module):
             return head.classify_pooled(head.pool([*states, *trained][-1], lengths)[:, None])
         vectors = torch.stack([head.pool(state, lengths) for state in trained], dim=1) if trained else None
         if plan.reads_pooled:
-            frozen = self._frozen_pooled(pooled)
+            frozen = self._pooled_states(pooled)
         else:
             frozen = torch.stack([head.pool(state, lengths) for state in states], dim=1)
         return head.classify_pooled(frozen if vectors is None else torch.cat([frozen.to(vectors.dtype), vectors], 1))
 
-    def _frozen_pooled(self, pooled: torch.Tensor) -> torch.Tensor:
-        """(batch, frozen states, columns of a state): means, and with statistics pooling deviations beside them."""
-        states = len(self._plan.frozen_states)
-        parts = pooled.view(len(pooled), -1, states, self.encoder.hidden_size)  # (batch, 1 or 2, states, hidden)
-        return parts.transpose(1, 2).reshape(len(pooled), states, -1)
+    def _pooled_states(self, pooled: torch.Tensor) -> torch.Tensor:
+        """(batch, states, columns of a state): means, and with statistics pooling deviations beside them."""
+        blocks = 2 if self._plan.head.pooling == "statistics" else 1
+        parts = pooled.view(len(pooled), blocks, -1, self.encoder.hidden_size)  # (batch, blocks, states, hidden)
+        return parts.transpose(1, 2).flatten(2)
 
     @torch.no_grad()
     def _frozen_states(self, frames: torch.Tensor, lengths: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:

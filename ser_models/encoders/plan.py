@@ -105,6 +105,12 @@ class EncoderPlan:
         return self.start not in (INPUT, 0) and self.head.pooling != "attention" and len(self.frozen_states) > 0
 
     @property
+    def thaws_from_pooled(self) -> bool:
+        """Whether epochs before the layers thaw read pooled layers alone: till then all of them are fixed."""
+        fixed = self.depth > 0 and self.first_epoch > 1
+        return fixed and self.start != INPUT and self.head.pooling != "attention"
+
+    @property
     def frozen_states(self) -> range:
         """Numbers of the frozen hidden states that the mix reads."""
         stop = self.first_trained + 1

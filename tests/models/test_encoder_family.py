@@ -296,6 +296,35 @@ class TestTraining:
             torch.equal(tensor, started[name]) for name, tensor in model.named_parameters() if name in started
         )
 
+    @pytest.mark.parametrize("pooling", ["mean", "statistics"])
+    @pytest.mark.parametrize("layer_mix", ["last", "weighted", "concat"])
+    @pytest.mark.parametrize("model_type", ["wav2vec2", "wavlm", "whisper"])
+    def test_until_they_thaw_layers_are_not_run_and_logits_are_as_if_they_were(
+        self, model_type: str, layer_mix: str, pooling: str, task: Task, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = configuration(2, unfreeze_at_epoch=2, layer_mix=layer_mix, pooling=pooling)
+        trainer = built(config, of_type(task, model_type), max_epochs=2).trainer
+        model, thawed_data = trainer.model, trainer.data
+        run = model._run_trained
+        monkeypatch.setattr(model, "_run_trained", lambda *_: pytest.fail("ran a layer before it thawed"))
+        epochs = trainer.run()
+        next(epochs)
+        pooled = trainer.predict_validation()
+        monkeypatch.setattr(model, "_run_trained", run)
+        model.thawed, trainer.data = True, thawed_data
+        np.testing.assert_allclose(pooled, trainer.predict_validation(), atol=1e-5)
+        next(epochs)
+        assert trainer.data is thawed_data
+
+    @pytest.mark.parametrize("changes", [{"pooling": "attention"}, {"mask_at": INPUT}])
+    def test_where_frames_are_needed_before_the_thaw_they_are_read(
+        self, changes: dict[str, Any], encoder_task: Task
+    ) -> None:
+        trainer = built(configuration(2, unfreeze_at_epoch=2, **changes), encoder_task).trainer
+        data = trainer.data
+        next(trainer.run())
+        assert trainer.data is data
+
     @pytest.mark.parametrize("config", [configuration(0), configuration(2), configuration(1, mask_at=INPUT)])
     def test_one_seed_gives_one_training_and_another_seed_another(
         self, config: dict[str, Any], encoder_task: Task

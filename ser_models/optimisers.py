@@ -198,9 +198,32 @@ def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup_shar
     raise ValueError(f"schedule {schedule!r} is not known; known are {', '.join(SCHEDULES)}")
 
 
-def set_learning_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
-    """Give every group *factor* times its own peak."""
+def set_learning_rates(
+    optimiser: torch.optim.Optimizer,
+    schedule: str,
+    step: int,
+    *,
+    epochs: int,
+    steps_an_epoch: int,
+    warmup_share: float = WARMUP_SHARE,
+) -> None:
+    """Give every group the rate of a step: the schedule runs once over the epochs in which the group trains.
+
+    Layers that thaw late warm up then, and do not come in where the others' rate has fallen already.
+
+    Args:
+        optimiser: from :func:`build_optimiser`
+        schedule: one of :data:`SCHEDULES`
+        step: 0-based step of the whole training
+        epochs: of the whole training
+        steps_an_epoch: batches
+        warmup_share: of a group's steps, in [0, 1]
+    """
     for group in optimiser.param_groups:
+        begins = (group["first_epoch"] - 1) * steps_an_epoch
+        ends = min(group["last_epoch"] or epochs, epochs) * steps_an_epoch
+        trains = begins <= step < ends
+        factor = learning_rate_factor(schedule, step - begins, ends - begins, warmup_share) if trains else 0.0
         group["lr"] = group["peak_lr"] * factor
 
 

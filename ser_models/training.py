@@ -25,7 +25,6 @@ from ser_models.optimisers import (
     WARMUP_SHARE,
     ParameterGroup,
     build_optimiser,
-    learning_rate_factor,
     learning_rates,
     set_learning_rates,
     take_step,
@@ -82,7 +81,7 @@ class TrainingSettings:
     """How a network is trained, whatever the network is.
 
     Attributes:
-        epochs: length of the whole training; the schedule ends there
+        epochs: length of the whole training; the schedule ends there, and begins where a parameter group thaws
         batch_size: clips a step (the batch source follows it; here it is part of what a state belongs to)
         optimiser: one of ``ser_models.optimisers.OPTIMISERS``
         learning_rate: peak, per step, of all parameters that no group claims
@@ -93,7 +92,7 @@ class TrainingSettings:
         clip_norm: largest norm of the gradient of all parameters together
         accumulation: micro-batches that a batch is split into, for networks whose batch exceeds the memory. The step is
             that of the whole batch, but for layers that look across the batch (batch normalisation)
-        warmup_share: of all steps, over which the learning rate rises
+        warmup_share: of the steps that a parameter group trains for, over which its learning rate rises
         mixup_alpha: of mixup's Beta distribution; 0 for no mixup
     """
 
@@ -388,7 +387,7 @@ class Trainer:
         thaw(self._optimiser, epoch)
         self.model.train()
         settings, source = self.settings, self.data.train
-        total_steps, step = settings.epochs * len(source), (epoch - 1) * len(source)
+        step = (epoch - 1) * len(source)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
         loss_sum, num_clips = torch.zeros((), device=self.device), 0
         extra_sum: torch.Tensor | None = None
@@ -396,8 +395,14 @@ class Trainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
             for batch in source.epoch(generator):
-                factor = learning_rate_factor(settings.schedule, step, total_steps, settings.warmup_share)
-                set_learning_rates(self._optimiser, factor)
+                set_learning_rates(
+                    self._optimiser,
+                    settings.schedule,
+                    step,
+                    epochs=settings.epochs,
+                    steps_an_epoch=len(source),
+                    warmup_share=settings.warmup_share,
+                )
                 loss, extra = self._step(mixed(batch, settings.mixup_alpha) if settings.mixup_alpha else batch)
                 loss_sum += loss * len(batch.labels)
                 if extra is not None:

@@ -5,13 +5,16 @@
 * ``backbone_lr``: 1e-5 to 3e-4; 1e-5 to 1e-4 is what wav2vec 2.0 and Whisper are fine-tuned with (Baevski et al. 2020,
   arXiv 2006.11477; transformers' audio-classification recipe: 3e-5), few layers bear more
 * ``layer_decay``: .6 to 1 (discriminative fine-tuning, Howard & Ruder 2018, arXiv 1801.06146)
-* ``unfreeze_at_epoch``: up to the third epoch (gradual unfreezing, same source)
+* ``unfreeze_at_epoch``: up to the third epoch (gradual unfreezing, same source). The FAST spaces train the head for
+  ten epochs first: they cost seconds, since all layers are still fixed, and a head that is trained already leaves the
+  layers their features (linear probing, then fine-tuning: Kumar et al. 2022, arXiv 2202.10054)
 * masks: shares up to three times the .05 that wav2vec 2.0 was fine-tuned with, spans of 10 frames as there
 * ``dropout``, ``label_smoothing``, ``weight_decay``: as in the MFCC spaces
 """
 
 from search.parameters import Parameters, Value
 
+_HEAD_FIRST = 10  # epochs of a FAST trial before its layers thaw
 _LARGE = 12  # layers; a larger encoder's activations do not fit beside it on a common GPU
 
 COMMON: dict[str, Value] = {
@@ -31,14 +34,14 @@ def fast(trial: Parameters, *, deepest: int, frozen_epochs: int, trained_epochs:
         "unfreeze_depth": depth,
         "mask_at": "boundary",
         "batch_size": 32 if depth else 64,  # a step of a head alone takes as long for 64 clips
-        "epochs": trained_epochs if depth else frozen_epochs,
+        "epochs": _HEAD_FIRST + trained_epochs if depth else frozen_epochs,
         "max_clip_seconds": trial.suggest_categorical("max_clip_seconds", (5.0, 4.0, 3.0)),
         "layer_mix": trial.suggest_categorical("layer_mix", ("concat", "weighted", "last")),
         "pooling": trial.suggest_categorical("pooling", ("mean", "statistics")),
         **head(trial),
     }
     if depth:
-        config |= {"adapt": "unfreeze", "gradient_checkpointing": False}
+        config |= {"adapt": "unfreeze", "gradient_checkpointing": False, "unfreeze_at_epoch": _HEAD_FIRST + 1}
         config |= _backbone(trial, depth)
         config |= _masks(trial, feature_length=32)
     return config
@@ -65,6 +68,7 @@ def full(trial: Parameters, *, num_layers: int, epochs: int, feature_length: int
         if config["adapt"] == "lora":
             rank = trial.suggest_categorical("lora_rank", (4, 8, 16))
             config |= {"lora_rank": rank, "lora_alpha": 2.0 * rank, "lora_dropout": 0.05}
+        config["unfreeze_at_epoch"] = trial.suggest_int("unfreeze_at_epoch", 1, 3)
         config |= _backbone(trial, depth)
     config |= _masks(trial, feature_length=feature_length)
     return config
@@ -87,7 +91,6 @@ def head(trial: Parameters) -> dict[str, Value]:
 def _backbone(trial: Parameters, depth: int) -> dict[str, Value]:
     backbone: dict[str, Value] = {
         "backbone_lr": trial.suggest_float("backbone_lr", 1e-5, 3e-4, log=True),  # peak of the top layer, per step
-        "unfreeze_at_epoch": trial.suggest_int("unfreeze_at_epoch", 1, 3),
     }
     if depth > 1:
         backbone["layer_decay"] = trial.suggest_float("layer_decay", 0.6, 1.0)  # by the rate of the layer above
@@ -113,7 +116,7 @@ FAST_KNOWN_GOOD: list[dict[str, Value]] = [
     {"unfreeze_depth": 0, "max_clip_seconds": 5.0, "layer_mix": "weighted", "pooling": "statistics", **HEAD},
     {
         "unfreeze_depth": 2, "max_clip_seconds": 5.0, "layer_mix": "concat", "pooling": "mean", **HEAD, **MASKS,
-        "backbone_lr": 1e-4, "layer_decay": 0.9, "unfreeze_at_epoch": 1,
+        "backbone_lr": 1e-4, "layer_decay": 0.9,
     },
 ]  # fmt: skip
 FULL_KNOWN_GOOD: list[dict[str, Value]] = [

@@ -2,8 +2,8 @@
 
 ``python search/run.py --space wav2vec2_fast --data $CREMA_D_ROOT``
 
-A frozen encoder with a trained head takes seconds a trial, each trained layer adds to an epoch. The pass over the
-frozen layers comes first; docs/experiments.md says how long it and the trials take. Any encoder of the same build goes
+A frozen encoder with a trained head takes seconds a trial. Where layers are trained, the head is trained before them for
+ten epochs of the same price; then each layer adds to an epoch. The pass over the frozen layers comes first; docs/experiments.md says how long it and the trials take. Any encoder of the same build goes
 with --encoder (HuBERT, WavLM, data2vec-audio, larger wav2vec 2.0). The default is facebook/wav2vec2-base at a fixed
 revision. Where each range comes from: search/spaces/_encoder_ranges.py.
 """
@@ -16,8 +16,8 @@ ENCODER = "facebook/wav2vec2-base@0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8"
 ENCODER_TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
 PREPARE = ("unfreeze_depth", "max_clip_seconds")
 TRIALS = 40
-MAX_EPOCHS = 40  # of a frozen encoder; five where layers are trained
-GRACE = 3  # rungs at 3, 9 and 27
+MAX_EPOCHS = 40  # of a frozen encoder; where layers are trained, ten of the head alone and five of all
+GRACE = 4  # rungs at 4, 12 and 36: a head that is no good costs seconds, and layers are judged after two epochs
 KNOWN_GOOD = ranges.FAST_KNOWN_GOOD
 
 

@@ -11,6 +11,7 @@ from ser_models.optimisers import (
     ParameterGroup,
     build_optimiser,
     layerwise_groups,
+    learning_rate_factor,
     learning_rates,
     set_learning_rates,
     take_step,
@@ -77,12 +78,12 @@ def test_groups_thaw_one_by_one_and_report_their_rates() -> None:
     bottom, top = _layers(2)
     groups = [ParameterGroup("top", top, 1.0, 0.0), ParameterGroup("bottom", bottom, 0.5, 0.0, first_epoch=3)]
     optimiser = build_optimiser("adamw", groups)
-    set_learning_rates(optimiser, 0.1)
     for epoch, thawed in ((1, False), (2, False), (3, True), (4, True), (1, False)):
         thaw(optimiser, epoch)
+        set_learning_rates(optimiser, "constant", epoch - 1, epochs=4, steps_an_epoch=1, warmup_share=0.0)
         assert all(parameter.requires_grad for parameter in top)
         assert all(parameter.requires_grad == thawed for parameter in bottom)
-        assert learning_rates(optimiser, epoch) == pytest.approx({"top": 0.1, "bottom": 0.05 if thawed else 0.0})
+        assert learning_rates(optimiser, epoch) == {"top": 1.0, "bottom": 0.5 if thawed else 0.0}
 
 
 def test_two_groups_of_one_name_are_refused() -> None:
@@ -103,17 +104,40 @@ def test_groups_freeze_again_after_their_last_epoch_and_report_no_rate() -> None
         ParameterGroup("bottom", bottom, 0.5, 0.0, first_epoch=2, last_epoch=3),
     ]
     optimiser = build_optimiser("adamw", groups)
-    set_learning_rates(optimiser, 0.1)
     for epoch, trains in ((1, False), (2, True), (3, True), (4, False), (9, False), (3, True)):
         thaw(optimiser, epoch)
+        set_learning_rates(optimiser, "constant", epoch - 1, epochs=9, steps_an_epoch=1, warmup_share=0.0)
         assert all(parameter.requires_grad for parameter in top)
         assert all(parameter.requires_grad == trains for parameter in bottom)
-        assert learning_rates(optimiser, epoch) == pytest.approx({"top": 0.1, "bottom": 0.05 if trains else 0.0})
+        assert learning_rates(optimiser, epoch) == {"top": 1.0, "bottom": 0.5 if trains else 0.0}
 
 
 def test_a_group_may_train_in_one_epoch_alone_and_not_in_none() -> None:
     layer = _layers(1)[0]
     optimiser = build_optimiser("sgd", [ParameterGroup("head", layer, 0.1, 0.0, last_epoch=1)])
     assert [learning_rates(optimiser, epoch)["head"] > 0 for epoch in (1, 2)] == [True, False]
+
+
+def test_a_groups_schedule_runs_over_the_epochs_in_which_it_trains() -> None:
+    bottom, top = _layers(2)
+    groups = [
+        ParameterGroup("whole", top, 1.0, 0.0),
+        ParameterGroup("late", bottom[:1], 1.0, 0.0, first_epoch=3),
+        ParameterGroup("early", bottom[1:], 1.0, 0.0, last_epoch=2),
+    ]
+    optimiser = build_optimiser("adamw", groups)
+    rates: dict[str, list[float]] = {"whole": [], "late": [], "early": []}
+    for step in range(40):
+        set_learning_rates(optimiser, "linear", step, epochs=4, steps_an_epoch=10, warmup_share=0.1)
+        for name, rate in {group["name"]: group["lr"] for group in optimiser.param_groups}.items():
+            rates[name].append(rate)
+    expected = [learning_rate_factor("linear", step, 20, 0.1) for step in range(20)]
+    assert rates["whole"] == [learning_rate_factor("linear", step, 40, 0.1) for step in range(40)]
+    assert rates["late"] == [0.0] * 20 + expected
+    assert rates["early"] == expected + [0.0] * 20
+
+
+def test_a_group_that_ends_before_it_begins_is_refused() -> None:
+    layer = _layers(1)[0]
     with pytest.raises(ValueError, match="last_epoch=2 of group 'head' is before its first epoch"):
         ParameterGroup("head", layer, 0.1, 0.0, first_epoch=3, last_epoch=2)

@@ -1,17 +1,20 @@
-"""How much of an MFCC epoch is input, and how much longer an epoch is that decodes and extracts with librosa.
+"""How much of an epoch on MFCC or spectrograms is input, and how much longer it is if it decodes and uses librosa.
 
 ``python benchmarks/input_share.py CORPUS AUDIO_FOLDER`` (a prepared corpus and the files it was prepared from; without
 them the sample corpus is made and used)
 
-Trains two epochs of each frame network's known-good configuration on one thread and prints the share of the second
-one that went into making batches. The comparison loads a number of the same training clips with librosa at 22,050 Hz
-and computes 40 MFCC with Δ and ΔΔ, as the notebooks do in every epoch, and scales the time to all of them.
+Trains two epochs of known-good configurations (MFCC: CNN and CRNN; spectrograms: CNN) on one thread and prints the
+share of the second one that went into making batches. The comparison loads a number of the same training clips with
+librosa at 22,050 Hz and computes 40 MFCC with Δ and ΔΔ, as the notebooks do in every epoch, and scales the time to
+all of them.
 """
 
+import importlib
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
@@ -23,9 +26,7 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from search.space import load_space
     from ser_data.corpus import open_corpus
-    from ser_models.mfcc import family
     from ser_models.task import Task
     from ser_models.task_clips import open_task
 
@@ -34,21 +35,12 @@ def main() -> None:
         corpus_folder, audio = _corpus(Path(scratch))
         corpus = open_corpus(corpus_folder)
         task = Task(str(corpus_folder), corpus.default_split, corpus.emotions, 0, scratch, 10.0, "cpu")
-        space = load_space("mfcc_full")
-        base = next(dict(known) for known in space.known_good if known["network"] == "cnn")
+        _, second = _seconds("mel_cnn", "cnn", task)
+        print(f"mel_cnn: {second[0]:.1f} s an epoch, {second[1]:.1%} of it input", flush=True)
         seconds = {}
         for network in ("cnn", "crnn"):
-            pins = {"network": network}
-            config = _configuration(load_space("mfcc_full", pins), base)
-            trainer = family.build(config, task, seed=0, max_epochs=2).trainer
-            results = []
-            for result in trainer.run():
-                results.append(result)
-                if result.epoch == 1:
-                    before = trainer.data.train.seconds_spent + trainer.data.validation.seconds_spent
-            spent = trainer.data.train.seconds_spent + trainer.data.validation.seconds_spent - before
-            seconds[network] = results[-1].seconds
-            print(f"{network}: {results[-1].seconds:.1f} s an epoch, {spent / results[-1].seconds:.1%} of it input")
+            _, (seconds[network], share) = _seconds("mfcc_full", network, task)
+            print(f"{network}: {seconds[network]:.1f} s an epoch, {share:.1%} of it input", flush=True)
         split_clips = corpus.clips["file"].to_numpy()
         files = [audio / name for name in split_clips[np.linspace(0, len(split_clips) - 1, TIMED_CLIPS).astype(int)]]
         _librosa_features(librosa, files[0])  # numba compiles on the first call
@@ -64,6 +56,24 @@ def main() -> None:
                 f"{network}: with librosa in every epoch {(epoch + again) / epoch:.1f} times as long "
                 f"({per_clip * 1e3:.1f} ms a clip, from {len(files)} of {num_clips} clips)"
             )
+
+
+def _seconds(space_name: str, network: str, task: Any) -> list[tuple[float, float]]:
+    """Seconds of two epochs of the space's known-good CNN, as *network*, and the share of each that was input."""
+    from search.families import get_family
+    from search.space import load_space
+
+    space = load_space(space_name, {"network": network})
+    known = next(dict(some) for some in load_space(space_name).known_good if some["network"] == "cnn")
+    build = importlib.import_module(get_family(space.family).module).build
+    trainer = build(_configuration(space, known), task, seed=0, max_epochs=2).trainer
+    measured: list[tuple[float, float]] = []
+    before = 0.0
+    for result in trainer.run():
+        spent = trainer.data.train.seconds_spent + trainer.data.validation.seconds_spent
+        measured.append((result.seconds, (spent - before) / result.seconds))
+        before = spent
+    return measured
 
 
 def _configuration(space: object, known: dict[str, object]) -> dict[str, object]:

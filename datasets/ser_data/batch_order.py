@@ -12,6 +12,21 @@ def num_batches(num_clips: int, batch_size: int) -> int:
     return -(-num_clips // batch_size)
 
 
+def of_epoch(
+    lengths: NDArray[np.int64], batches: int, *, shuffle: bool, generator: torch.Generator | None
+) -> list[NDArray[np.int64]]:
+    """The batches of one epoch: :func:`shuffled`, or :func:`by_length`.
+
+    Raises:
+        ValueError: if they are to be shuffled without a generator
+    """
+    if not shuffle:
+        return by_length(lengths, batches)
+    if generator is None:
+        raise ValueError("shuffling needs a generator")
+    return shuffled(lengths, batches, generator)
+
+
 def by_length(lengths: NDArray[np.int64], batches: int) -> list[NDArray[np.int64]]:
     """All clips in the order of their lengths, dealt evenly to *batches*: int64 positions in *lengths* each.
 

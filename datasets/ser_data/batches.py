@@ -100,8 +100,6 @@ class Batches:
         Args:
             generator: of order, views and masks; the same state gives the same epoch. Needed to shuffle, else unused
         """
-        if self._shuffle and generator is None:
-            raise ValueError("shuffling needs a generator")
         begun = time.perf_counter()
         sources, batches = self._plan(generator)
         for rows in batches:
@@ -113,11 +111,11 @@ class Batches:
     def _plan(self, generator: torch.Generator | None) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
         """The source of each clip, and the clips of each batch, both as positions in ``indices``."""
         num_clips = len(self._indices)
-        if not self._shuffle or generator is None:
-            return np.zeros(num_clips, dtype=np.int64), batch_order.by_length(self._lengths[0], len(self))
-        sources = torch.randint(len(self._sources), (num_clips,), generator=generator).numpy()
+        sources = np.zeros(num_clips, dtype=np.int64)
+        if self._shuffle and generator is not None:
+            sources = torch.randint(len(self._sources), (num_clips,), generator=generator).numpy()
         lengths = self._lengths[sources, np.arange(num_clips)]
-        return sources, batch_order.shuffled(lengths, len(self), generator)
+        return sources, batch_order.of_epoch(lengths, len(self), shuffle=self._shuffle, generator=generator)
 
     def _gather(self, rows: NDArray[np.int64], sources: NDArray[np.int64], generator: torch.Generator | None) -> Batch:
         lengths, starts = self._lengths[sources, rows], self._starts[sources, rows]

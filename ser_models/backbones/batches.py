@@ -115,14 +115,9 @@ class BackboneBatches:
         Args:
             generator: of order and masks; the same state gives the same epoch. Needed to shuffle, else unused
         """
-        if self._shuffle and generator is None:
-            raise ValueError("shuffling needs a generator")
         alike = np.ones(len(self._indices), dtype=np.int64)
-        if self._shuffle and generator is not None:
-            dealt, drawn_from = batch_order.shuffled(alike, len(self), generator), generator
-        else:
-            dealt, drawn_from = batch_order.by_length(alike, len(self)), None
-        for positions in dealt:
+        drawn_from = generator if self._shuffle else None
+        for positions in batch_order.of_epoch(alike, len(self), shuffle=self._shuffle, generator=generator):
             clips = self._indices[positions]
             places = torch.from_numpy(clips)
             yield BackboneBatch(self._inputs.read(clips, drawn_from), self._labels[places], places)

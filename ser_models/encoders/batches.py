@@ -105,11 +105,6 @@ class EncoderBatches:
         Args:
             generator: of the order; the same state gives the same epoch. Needed to shuffle, else unused
         """
-        if self._shuffle and generator is None:
-            raise ValueError("shuffling needs a generator")
-        if self._shuffle and generator is not None:
-            dealt = batch_order.shuffled(self._lengths, len(self), generator)
-        else:
-            dealt = batch_order.by_length(self._lengths, len(self))
+        dealt = batch_order.of_epoch(self._lengths, len(self), shuffle=self._shuffle, generator=generator)
         for positions in dealt:
             yield self._inputs.batch(self._indices[positions], self._labels)

@@ -173,11 +173,7 @@ class Bottlenecks:
     def epoch(self, generator: torch.Generator | None) -> Iterator[BottleneckBatch]:
         """All clips once, shuffled where there is a *generator*."""
         alike = torch.ones(len(self._clips), dtype=torch.int64).numpy()
-        dealt = (
-            batch_order.by_length(alike, len(self))
-            if generator is None
-            else batch_order.shuffled(alike, len(self), generator)
-        )
+        dealt = batch_order.of_epoch(alike, len(self), shuffle=generator is not None, generator=generator)
         for positions in map(torch.from_numpy, dealt):
             vectors = self._vectors[positions.to(self._vectors.device)]
             yield BottleneckBatch((vectors,), self._labels[positions], self._clips[positions])

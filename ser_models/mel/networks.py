@@ -3,6 +3,7 @@
 All take batches whose padded frames are 0, and give a clip the same logits whatever shares its batch (in eval mode).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,59 +15,59 @@ from ser_models.pooling import build_pooling
 from ser_models.recurrent import BidirectionalLstm
 
 
-class MelCnn(nn.Module):
-    """Residual convolutions over bands and time, pooled over time."""
+class _PooledStacks(nn.Module):
+    """Residual convolutions over bands and time, pooled over time; several side by side, each pooled on its own.
+
+    Args:
+        dim: columns of a frame
+        num_classes: logits
+        kernels: of each stack
+        channels: that the columns are
+        pooling: by name
+        activation: by name
+        dropout: share of channels and of units
+        stack: the other settings of a `MelStack`
+    """
 
     def __init__(
         self,
         dim: int,
         num_classes: int,
+        kernels: Sequence[tuple[int, int]],
         *,
         channels: int,
-        kernel_size: int,
         pooling: str,
         activation: str,
         dropout: float,
         **stack: Any,
     ) -> None:
         super().__init__()
-        kernel = (kernel_size, kernel_size)
-        self.stack = MelStack(dim // channels, channels, kernel=kernel, activation=activation, dropout=dropout, **stack)
-        self.pooling = build_pooling(pooling, self.stack.output_dim)
-        self.head = Head(self.pooling.output_dim, num_classes, activation, dropout)
-
-    def forward(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return self.head(self.pooling(*self.stack(inputs, lengths)))
-
-
-class ParallelCnn(nn.Module):
-    """Three stacks side by side: one looks along the bands, one along time, one at both; each is pooled on its own."""
-
-    def __init__(
-        self,
-        dim: int,
-        num_classes: int,
-        *,
-        channels: int,
-        kernel_size: int,
-        pooling: str,
-        activation: str,
-        dropout: float,
-        **stack: Any,
-    ) -> None:
-        super().__init__()
-        long = 2 * kernel_size + 1
         self.stacks = nn.ModuleList(
             MelStack(dim // channels, channels, kernel=kernel, activation=activation, dropout=dropout, **stack)
-            for kernel in ((kernel_size, kernel_size), (long, 1), (1, long))
+            for kernel in kernels
         )
         self.poolings = nn.ModuleList(build_pooling(pooling, stack.output_dim) for stack in self.stacks)
         pooled = sum(pooling.output_dim for pooling in self.poolings)
         self.head = Head(pooled, num_classes, activation, dropout)
 
     def forward(self, inputs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        vectors = [pooling(*stack(inputs, lengths)) for stack, pooling in zip(self.stacks, self.poolings, strict=True)]
-        return self.head(torch.cat(vectors, dim=1))
+        pairs = zip(self.stacks, self.poolings, strict=True)
+        return self.head(torch.cat([pooling(*stack(inputs, lengths)) for stack, pooling in pairs], dim=1))
+
+
+class MelCnn(_PooledStacks):
+    """One stack with a square kernel."""
+
+    def __init__(self, dim: int, num_classes: int, *, kernel_size: int, **settings: Any) -> None:
+        super().__init__(dim, num_classes, [(kernel_size, kernel_size)], **settings)
+
+
+class ParallelCnn(_PooledStacks):
+    """Three stacks side by side: one looks along the bands, one along time, one at both."""
+
+    def __init__(self, dim: int, num_classes: int, *, kernel_size: int, **settings: Any) -> None:
+        long = 2 * kernel_size + 1
+        super().__init__(dim, num_classes, [(kernel_size, kernel_size), (long, 1), (1, long)], **settings)
 
 
 class MelCrnn(nn.Module):

@@ -8,8 +8,25 @@ import torch
 from numpy.typing import NDArray
 
 
+class _Frames:
+    """What frames in the memory of a CPU and of a GPU have in common."""
+
+    frames: NDArray[np.float16] | torch.Tensor
+    offsets: NDArray[np.int64]
+
+    @property
+    def dim(self) -> int:
+        """Columns of a frame."""
+        return int(self.frames.shape[1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each clip: int64, shape ``(num_clips,)``."""
+        return np.diff(self.offsets)
+
+
 @dataclass(frozen=True, eq=False)
-class ClipFrames:
+class ClipFrames(_Frames):
     """Frames of a corpus, indexed like ``Corpus.clips``; a clip that was not asked for has no frames.
 
     Attributes:
@@ -27,16 +44,6 @@ class ClipFrames:
         """One clip's frames: float16, shape ``(num_frames, dim)``, a view."""
         return self.frames[self.offsets[clip] : self.offsets[clip + 1]]
 
-    @property
-    def dim(self) -> int:
-        """Columns of a frame."""
-        return int(self.frames.shape[1])
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Frames of each clip: int64, shape ``(num_clips,)``."""
-        return np.diff(self.offsets)
-
     @classmethod
     def of(cls, clips: Iterable[NDArray[np.float32]], *, dim: int) -> "ClipFrames":
         """Clips in memory, rounded to float16 as the cache rounds them.
@@ -52,7 +59,7 @@ class ClipFrames:
 
 
 @dataclass(frozen=True, eq=False)
-class ResidentFrames:
+class ResidentFrames(_Frames):
     """Frames of a corpus that lie on a GPU whole, so that no batch is sent there.
 
     Attributes:
@@ -67,16 +74,6 @@ class ResidentFrames:
     def of(cls, features: ClipFrames, device: str) -> "ResidentFrames":
         """A copy of *features* on *device*."""
         return cls(torch.from_numpy(np.array(features.frames)).to(device), features.offsets)
-
-    @property
-    def dim(self) -> int:
-        """Columns of a frame."""
-        return int(self.frames.shape[1])
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Frames of each clip: int64, shape ``(num_clips,)``."""
-        return np.diff(self.offsets)
 
 
 def to_float16(frames: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 STYLES = {"completed": ("o", "#0072B2"), "stopped": ("x", "#D55E00"), "running": ("+", "#7F7F7F")}
 LOG_FROM = 20  # times its smallest value: from there on an axis is logarithmic
@@ -66,7 +67,8 @@ def _panel(panel: Axes, board: pd.DataFrame, column: str) -> None:
         panel.set_xticks(range(len(order)), order)
     elif values.min() > 0 and values.max() > LOG_FROM * values.min():
         panel.set_xscale("log")
-    elif values.nunique() <= 6:
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    elif values.nunique() <= 6 and (values % 1 == 0).all():
         panel.set_xticks(sorted(values.unique()))
     for status, (marker, colour) in STYLES.items():
         chosen = trials["status"] == status

@@ -8,8 +8,9 @@ import torch
 from ser_data.augment import Views, ViewSettings
 from ser_data.batches import Batches
 from ser_data.features.cache import FeatureCache
-from ser_data.features.clip_frames import ClipFrames, ResidentFrames
+from ser_data.features.clip_frames import ClipFrames
 from ser_data.features.extraction import compute_clips
+from ser_data.features.resident_frames import ResidentFrames
 from ser_data.features.settings import FeatureSettings
 from ser_data.scaler import Scaler, Scaling
 from ser_models.frame_inputs import FrameInputs

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ser_data import batch_order
 from ser_data.augment import SpecAugment
-from ser_data.features.clip_frames import ClipFrames, ResidentFrames
+from ser_data.features.clip_frames import ClipFrames
+from ser_data.features.resident_frames import ResidentFrames
 from ser_data.scaler import Scaling
 
 

@@ -10,7 +10,8 @@ import torch
 from ser_data import scaler as scaler_module
 from ser_data.augment import SpecAugment
 from ser_data.batches import Batch, Batches, class_weights
-from ser_data.features.clip_frames import ClipFrames, ResidentFrames
+from ser_data.features.clip_frames import ClipFrames
+from ser_data.features.resident_frames import ResidentFrames
 from ser_data.scaler import ClipRange, Scaler
 
 DIM = 6

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 
-class _Frames:
-    """What frames in the memory of a CPU and of a GPU have in common."""
+class Frames:
+    """What mapped frames and those on a GPU have in common."""
 
-    frames: NDArray[np.float16] | torch.Tensor
+    frames: Any  # an array, or a tensor: whoever only reads the cache need not load torch
     offsets: NDArray[np.int64]
 
     @property
@@ -26,7 +26,7 @@ class _Frames:
 
 
 @dataclass(frozen=True, eq=False)
-class ClipFrames(_Frames):
+class ClipFrames(Frames):
     """Frames of a corpus, indexed like ``Corpus.clips``; a clip that was not asked for has no frames.
 
     Attributes:
@@ -56,24 +56,6 @@ class ClipFrames(_Frames):
         offsets = np.concatenate([[0], np.cumsum([len(clip) for clip in rounded], dtype=np.int64)]).astype(np.int64)
         frames = np.concatenate(rounded) if rounded else np.zeros((0, dim), dtype=np.float16)
         return cls(frames, offsets)
-
-
-@dataclass(frozen=True, eq=False)
-class ResidentFrames(_Frames):
-    """Frames of a corpus that lie on a GPU whole, so that no batch is sent there.
-
-    Attributes:
-        frames: float16, shape ``(total_frames, dim)``, on the device
-        offsets: as in `ClipFrames`
-    """
-
-    frames: torch.Tensor
-    offsets: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, features: ClipFrames, device: str) -> "ResidentFrames":
-        """A copy of *features* on *device*."""
-        return cls(torch.from_numpy(np.array(features.frames)).to(device), features.offsets)
 
 
 def to_float16(frames: NDArray[np.float32]) -> NDArray[np.float16]:

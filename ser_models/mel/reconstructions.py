@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from ser_models.mel.autoencoder import MelAutoencoder
+from ser_models.pooling import frame_mask
 from ser_models.training import Trainer
 from ser_models.trial import BundleWriter
 
@@ -15,6 +16,9 @@ _CLIPS = 6
 
 def draw_reconstructions(write_bundle: BundleWriter, trainer: Trainer) -> BundleWriter:
     """*write_bundle*, which then leaves a picture beside the bundle: validation clips above, what became of them below.
+
+    What lies behind a clip's end was nothing to be learnt, and is left black. A decoder knows the encoder as it was before
+    that was fine-tuned.
 
     Args:
         write_bundle: of the trial
@@ -30,7 +34,8 @@ def draw_reconstructions(write_bundle: BundleWriter, trainer: Trainer) -> Bundle
         batch = next(iter(source.epoch(None)))
         with torch.no_grad():
             pictures = network.pictures(batch.arguments[0][:_CLIPS].to(trainer.device))
-            made = network.decode(network.encode(pictures))
+            inside = frame_mask(batch.arguments[1][:_CLIPS].to(trainer.device), network.num_frames)
+            made = network.decode(network.encode(pictures)) * inside[:, None, None]
         _draw(pictures[:, 0].cpu(), made[:, 0].cpu(), folder / PICTURE_FILE)
 
     return write

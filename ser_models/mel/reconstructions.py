@@ -17,8 +17,8 @@ _CLIPS = 6
 def draw_reconstructions(write_bundle: BundleWriter, trainer: Trainer) -> BundleWriter:
     """*write_bundle*, which then leaves a picture beside the bundle: validation clips above, what became of them below.
 
-    What lies behind a clip's end was nothing to be learnt, and is left black. A decoder knows the encoder as it was before
-    that was fine-tuned.
+    What lies behind a clip's end was nothing to be learnt, and is left black. A decoder knows the encoder as it was
+    before it was fine-tuned.
 
     Args:
         write_bundle: of the trial

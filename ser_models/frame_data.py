@@ -38,8 +38,13 @@ def cached_data(task: Task, inputs: FrameInputs, *, batch_size: int, jobs: int =
         UserError: if the corpus, the split or the cache cannot be used
     """
     clips = open_task(task)
-    features = _resident_or_mapped(task, inputs.settings, jobs)
-    views = _views(task, inputs.settings, inputs.waveform_views, jobs) if inputs.waveform_views else ()
+    features: ClipFrames | ResidentFrames
+    views: tuple[ClipFrames, ...] = ()
+    if inputs.waveform_views:  # several times the corpus: all of it stays mapped, for a batch has clips of both
+        features = cached_features(task, inputs.settings, jobs)
+        views = _views(task, inputs.settings, inputs.waveform_views, jobs)
+    else:
+        features = _resident_or_mapped(task, inputs.settings, jobs)
     return _data(clips, inputs, features, views, _scaler(task, inputs.settings, jobs), batch_size, len(task.emotions))
 
 

@@ -11,7 +11,7 @@ from ser_data.features.extraction import compute
 from ser_data.features.settings import settings_from_dict
 from ser_data.scaler import ClipRange, Scaler, Scaling
 from ser_models.architecture import Architecture, Networks
-from ser_models.bundle import LogitsOf
+from ser_models.bundle import LogitsOf, tensors_under
 from ser_models.frame_inputs import FrameInputs
 
 _WEIGHTS = "network."
@@ -61,8 +61,7 @@ def restore(
     if columns.min() < 0 or columns.max() >= settings.dim:
         raise ValueError(f"columns lie in [{columns.min()}, {columns.max()}], the features have {settings.dim}")
     network = architecture.build(networks)
-    weights = {name: value for name, value in tensors.items() if name.startswith(_WEIGHTS)}
-    network.load_state_dict({name.removeprefix(_WEIGHTS): value for name, value in weights.items()})
+    network.load_state_dict(tensors_under(tensors, _WEIGHTS))
     network.eval()
 
     @torch.no_grad()

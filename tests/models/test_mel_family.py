@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ser_data.errors import UserError
+from ser_data.features.resident_frames import ResidentFrames
 from ser_models import frame_data
 from ser_models.bundle import load_bundle
 from ser_models.config import ConfigError
@@ -172,6 +173,24 @@ def test_the_bundle_gives_the_probabilities_of_the_best_epoch(network: str, task
         clips = open_task(task)
         again = [bundle.probabilities(clips.corpus.waveforms.float32(int(clip))) for clip in clips.validation]
         np.testing.assert_allclose(again, predictions[trial.trainer.best_epoch], atol=1e-5)
+
+
+@pytest.mark.parametrize("views", [0, 1])
+def test_frames_on_a_gpu_and_augmented_views_do_not_meet_in_a_batch(
+    views: int, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = read_plan(configuration("cnn", waveform_views=views), num_classes=6, max_epochs=1).inputs
+    used: list[ResidentFrames] = []
+
+    def resident(task: Task, settings: Any, jobs: int) -> ResidentFrames:
+        used.append(ResidentFrames.of(frame_data.cached_features(task, settings, jobs), "cpu"))
+        return used[-1]
+
+    monkeypatch.setattr(frame_data, "_resident", resident)
+    data, _ = frame_data.cached_data(dataclasses.replace(task, device="cuda"), inputs, batch_size=8)
+    batches = list(data.train.epoch(torch.Generator().manual_seed(0)))
+    assert sum(len(batch.labels) for batch in batches) == len(open_task(task).train)
+    assert len(used) == (0 if views else 1)
 
 
 def test_two_emotions_are_judged_by_roc_auc_too(task: Task) -> None:

@@ -86,7 +86,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    spaces = "\n".join(f"  {name:<16}{space_summary(name)}" for name in known_spaces())
+    names = known_spaces()
+    width = max(map(len, names))
+    spaces = "\n".join(f"  {name:<{width}}  {space_summary(name)}" for name in names)
     parser = _Parser(
         prog="python search/run.py",
         description="Search for the best speech-emotion model for a budget, judged on speakers it never heard.",

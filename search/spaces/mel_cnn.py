@@ -40,15 +40,15 @@ _COMMON: dict[str, Value] = {
 KNOWN_GOOD: list[dict[str, Value]] = [
     {
         "network": "cnn", "num_mels": 64, "channels": 1, "max_clip_seconds": 3.5, "scaling": "corpus", "width": 32,
-        "blocks": 3, "kernel_size": 3, "batch_norm": True, "pooling": "statistics", "dropout": 0.2,
-        "learning_rate": 1e-3, "weight_decay": 0.01, "label_smoothing": 0.1, "mixup_alpha": 0.0, "spec_augment": True,
-        "time_mask_frames": 16, "feature_mask_width": 8,
+        "blocks": 3, "kernel_size": 3, "batch_norm": True, "pooling": "statistics", "dropout": 0.1,
+        "learning_rate": 2e-3, "weight_decay": 0.01, "label_smoothing": 0.1, "mixup_alpha": 0.0, "spec_augment": True,
+        "time_mask_frames": 8, "feature_mask_width": 4,
     },
     {
         "network": "crnn", "num_mels": 64, "channels": 1, "max_clip_seconds": 3.5, "scaling": "corpus", "width": 24,
-        "blocks": 2, "kernel_size": 3, "batch_norm": True, "pooling": "attention", "dropout": 0.3,
-        "learning_rate": 1e-3, "weight_decay": 0.01, "label_smoothing": 0.1, "mixup_alpha": 0.0, "spec_augment": True,
-        "time_mask_frames": 16, "feature_mask_width": 8,
+        "blocks": 2, "kernel_size": 3, "batch_norm": True, "pooling": "attention", "dropout": 0.2,
+        "learning_rate": 2e-3, "weight_decay": 0.01, "label_smoothing": 0.1, "mixup_alpha": 0.0, "spec_augment": True,
+        "time_mask_frames": 8, "feature_mask_width": 4,
     },
 ]  # fmt: skip
 

@@ -14,11 +14,12 @@ SAMPLER_NAMES = ("tpe", "random", "gp", "cmaes", "qmc", "grid")
 SCHEDULER_NAMES = ("asha", "hyperband", "median", "none")
 PRECISIONS = ("auto", "fp32", "bf16")
 CACHE_PRECISIONS = ("bf16", "fp32")
+FOLDS = ("own", "all")
 DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
 #: What decides how long and on what a search runs, not what it finds: a resume may give it anew.
 CHANGEABLE = (
     "trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_failures", "address", "wandb",
-    "cache_dir", "cache_gb",
+    "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force",
 )  # fmt: skip
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -54,6 +55,10 @@ class Arguments:
     pretrained: bool = True
     precision: str = "auto"
     cache_precision: str = "bf16"
+    finalists: int | None = None
+    seeds: int | None = None
+    folds: str | None = None
+    force: bool = False
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
@@ -157,6 +162,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="in which frozen layers' outputs are kept in --cache-dir: bf16 (default), or fp32, which takes twice the "
         "disk",
+    )
+    add(
+        "--finalists",
+        type=_count,
+        metavar="K",
+        help="when the search has ended, train its K best configurations again with several seeds, and judge them on "
+        "test speakers, once (default: none are). Costs K times --seeds full trainings, beside --time-budget",
+    )
+    add("--seeds", type=_count, metavar="N", help="trainings of each finalist (default: 3)")
+    add(
+        "--folds",
+        type=_one_of("--folds", FOLDS),
+        metavar="NAME",
+        help="of finalists, where the split is a fold (emo_superb:1, speaker_kfold:5:1): own (default), or all folds, "
+        "each trained and judged; costs as many times more",
+    )
+    add(
+        "--force",
+        action="store_true",
+        default=None,
+        help="judge finalists on test speakers once more; every board says so",
     )
     add("--seed", type=_seed, metavar="S", help="the one seed that every generator is derived from (default: 0)")
     add("--out", type=Path, metavar="DIR", help="results folder (default: runs/SPACE-DATE-TIME)")

@@ -8,6 +8,7 @@ from search.result_keys import SCORE
 from ser_models.trial import Baseline
 
 BASELINE = "baseline"  # an event of the record, and the origin of a row on the board
+CLASSICAL_NAME = "statistics + SVM"  # of the baseline in ser_models.classical, which this does not import: torch
 _NUMBERS = (SCORE, "val_accuracy", "val_macro_f1", "val_loss", "seconds")
 
 

@@ -3,14 +3,18 @@
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from search import run_folder
 from search.baselines import baselines_of
+from search.finalist_board import MARKDOWN_FILE as FINALISTS_FILE
+from search.finalist_board import finalist_table
 from search.gains import gains
-from search.leaderboard import caption, equal_scores, leaderboard, write_epochs, write_leaderboard
+from search.leaderboard import MARKDOWN_FILE, caption, equal_scores, leaderboard, write_epochs, write_leaderboard
 from search.opening import Search
 from search.record import read_events
 from search.study import Study, StudyTrial, best_of, trials_of
@@ -36,11 +40,25 @@ def remove_checkpoints(folder: Path, study: Study) -> None:
 
 def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Resources) -> None:
     """Write the best trial's bundle, on a worker that has the features mapped already."""
+    export_bundle(search, best, plan, resources, {"trial_id": best.trial_id, "judged_on_test": False})
+
+
+def export_bundle(
+    search: Search, best: StudyTrial, plan: TrialPlan, resources: Resources, origin: Mapping[str, Any]
+) -> None:
+    """Write the bundle of *best* to ``best/``.
+
+    Args:
+        search: whose
+        best: its number says which checkpoint is taken
+        plan: as the trial had it
+        resources: of one trial
+        origin: what else the bundle's provenance says
+    """
     import ray
 
     provenance = {
         "search_id": search.config["search_id"],
-        "trial_id": best.trial_id,
         "space": search.space.name,
         "family": search.family.name,
         "seed": search.arguments.seed,
@@ -48,7 +66,7 @@ def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Re
         "versions": search.config["versions"],
         **{key: search.config["data"][key] for key in ("corpus", "generated", "manifest_hash", "split", "leaky")},
         **({"encoder": search.encoder["label"]} if search.encoder else {}),
-        "judged_on_test": False,
+        **origin,
     }
     folder = search.folder.resolve()
     unfinished = folder / f".{run_folder.BEST_FOLDER}.tmp"
@@ -64,8 +82,15 @@ def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Re
     unfinished.replace(folder / run_folder.BEST_FOLDER)
 
 
-def conclude(search: Search, ending: str, console: Console) -> int:
-    """Write the final board and say what came of it."""
+def conclude(search: Search, ending: str, console: Console, finalists: Any) -> int:
+    """Write the final board and say what came of it.
+
+    Args:
+        search: whose sitting ended
+        ending: what ended it
+        console: where to say it
+        finalists: what came of them, a :class:`search.final_round.Outcome`
+    """
     events = read_events(search.folder / run_folder.RECORD_FILE)
     trials, baselines = trials_of(events), baselines_of(events)
     interrupted = ending == "interrupted"
@@ -93,8 +118,15 @@ def conclude(search: Search, ending: str, console: Console) -> int:
         )
     if interrupted:
         return say_interrupted(search, console)
+    if finalists.board is not None:
+        console.print(finalist_table(finalists.board))
+    for line in finalists.lines:
+        console.print(line, soft_wrap=True)
+    if finalists.interrupted:
+        return say_interrupted(search, console)
     succeeded = any(trial.epochs for trial in trials.values() if trial.outcome != "failed")
-    console.print(f"ended by: {ending}; {search.folder / 'leaderboard.md'}", soft_wrap=True)
+    boards = [search.folder / MARKDOWN_FILE, *([search.folder / FINALISTS_FILE] if "judged" in search.config else [])]
+    console.print(f"ended by: {ending}; {' '.join(map(str, boards))}", soft_wrap=True)
     if succeeded:
         console.print(
             f"use the winner:  python search/predict.py {search.folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True

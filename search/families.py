@@ -23,6 +23,7 @@ class Family:
         rung_group: of a configuration; only trials of one group are compared at the rungs
         prepare: whether the module has ``prepare(configs, task, *, progress)``, which computes on a node, before the
             trials, what they share, and gives the family's baselines as `ser_models.trial.Baseline`
+        classical: whether the classical baseline (statistics + SVM) is computed beside the trials
     """
 
     name: str
@@ -31,6 +32,7 @@ class Family:
     gpus_per_trial: float
     rung_group: Callable[[Mapping[str, Any]], str] = _one_group
     prepare: bool = False
+    classical: bool = True
 
 
 def _mfcc_rung_group(config: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
-"""What the best trial of a search gains over a baseline, in a sentence that says whether it is more than chance."""
+"""What one classifier gains over another on the same clips, in a sentence that says whether it is more than chance."""
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,22 +24,49 @@ def gains(best: StudyTrial | None, baselines: Iterable[Baseline], val_totals: li
     report = best.best_epoch if best is not None else None
     if best is None or report is None:
         return []
-    sentences = []
-    for baseline in baselines:
-        difference = report[SCORE] - baseline.report[SCORE]
-        verb = "loses {} against" if difference < 0 else "gains {} over"
-        sentences.append(
-            f"The best trial {best.trial_id} ({_short(report[SCORE])}) {verb.format(_signed(difference))} the "
-            f"{baseline.name} ({_short(baseline.report[SCORE])}), "
-            + _verdict(report.get(HITS), baseline.report.get(HITS), val_totals)
-        )
-    return sentences
+    first = Compared(f"The best trial {best.trial_id}", report[SCORE], report.get(HITS))
+    return [
+        gain(first, Compared(f"the {baseline.name}", baseline.report[SCORE], baseline.report.get(HITS)), val_totals)
+        for baseline in baselines
+    ]
 
 
-def _verdict(hits: list[list[int]] | None, baseline_hits: list[list[int]] | None, totals: list[list[int]]) -> str:
-    if not hits or not baseline_hits:
+@dataclass(frozen=True)
+class Compared:
+    """One of two classifiers.
+
+    Attributes:
+        name: as a sentence calls it, with its article
+        score: UAR
+        hits: right clips by speaker and emotion, or their mean over several trainings; None where they are not known
+    """
+
+    name: str
+    score: float
+    hits: Any
+
+
+def gain(first: Compared, second: Compared, totals: Any, *, speakers: str = "speakers") -> str:
+    """What *first* gains over *second*, with a paired bootstrap over speakers.
+
+    Args:
+        first: begins the sentence
+        second: what it is compared with
+        totals: clips by speaker and emotion
+        speakers: what they are called
+    """
+    difference = first.score - second.score
+    verb = "loses {} against" if round(difference, 3) < 0 else "gains {} over"
+    return (
+        f"{first.name} ({_short(first.score)}) {verb.format(_signed(difference))} {second.name} "
+        f"({_short(second.score)}), " + _verdict(first.hits, second.hits, totals, speakers)
+    )
+
+
+def _verdict(hits: Any, other_hits: Any, totals: Any, speakers: str) -> str:
+    if hits is None or other_hits is None or not len(hits) or not len(other_hits):
         return "without an interval: the right clips of each speaker are not known."
-    low, high = uar_difference_interval(np.array(hits), np.array(baseline_hits), np.array(totals))
+    low, high = uar_difference_interval(np.array(hits), np.array(other_hits), np.array(totals))
     if math.isnan(low):
         return "without an interval: one speaker says nothing of others."
     told = "not shown to differ"
@@ -45,7 +74,7 @@ def _verdict(hits: list[list[int]] | None, baseline_hits: list[list[int]] | None
         told = "a real gain on these speakers"
     elif high < 0:
         told = "a real loss on these speakers"
-    return f"95 % over {len(totals)} speakers {_signed(low)} to {_signed(high)}: {told}."
+    return f"95 % over {len(totals)} {speakers} {_signed(low)} to {_signed(high)}: {told}."
 
 
 def _short(score: float) -> str:

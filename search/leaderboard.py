@@ -189,10 +189,12 @@ def caption(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
     scored = int(board[SCORE].notna().sum())
     num_trials = int(_without_baselines(board)[SCORE].notna().sum())
     actors = data["actors"]["validation"]
+    on_test = "no row was judged on test"
+    if "judged" in config:
+        on_test = "what the finalists are worth on test is in finalists.md"
     lines = [
         *_random_weights(config),
-        f"Validation, best of {num_trials}, optimistic: the same {actors} actors chose epoch and trial; no row was "
-        "judged on test.",
+        f"Validation, best of {num_trials}, optimistic: the same {actors} actors chose epoch and trial; {on_test}.",
         f"Intervals: 95 %, bootstrap over the {actors} validation speakers.",
     ]
     if scored and board["val_uar_low"].iloc[0] < board[SCORE].iloc[: min(scored, 2)].min() and scored > 1:

@@ -88,7 +88,9 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
     if encoder is not None:
         config["plan"]["encoder"] = encoder  # the same one, as it is called today
     config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
-    config["arguments"]["time_budget"] = arguments.time_budget
+    # what decides when it is finished: a plain --resume goes on with it
+    for name in ("time_budget", "finalists", "seeds", "folds"):
+        config["arguments"][name] = getattr(arguments, name)
     run_folder.save(folder, config)
     return Search(folder, config, arguments, space, get_family(space.family), lock)
 

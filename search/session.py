@@ -17,8 +17,10 @@ from rich.console import Console
 
 from search import run_folder
 from search.arguments import Arguments
+from search.baselines import CLASSICAL_NAME, check_baseline
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
+from search.final_round import FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.leaderboard import leaderboard, write_leaderboard
 from search.opening import ALL_TRIED, Search, is_finished, load_data, open_search, rule_maker
 from search.preparing import prepare_node
@@ -27,7 +29,7 @@ from search.result_keys import SCORE
 from search.rungs import RungGroups
 from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used
 from search.terminal import LiveView
-from search.trial import TrialPlan
+from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
 
 
@@ -42,22 +44,26 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     """
     search = open_search(arguments, command)
     try:
-        if is_finished(search):
+        if arguments.resume is not None and arguments.finalists:
+            check_not_judged(search)
+        if is_finished(search) and not is_pending(search):
             return say_finished(search, console)
         data = load_data(search, console)
+        if search.arguments.finalists:
+            check_can_be_judged(data)
         with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
             if record.lost_bytes:
                 console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
-            ending = _sit(search, data, record, console)
-        return conclude(search, ending, console)
+            ending, outcome = _sit(search, data, record, console)
+        return conclude(search, ending, console, finalists=outcome)
     except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
         return say_interrupted(search, console)
     finally:
         search.lock.release()
 
 
-def _sit(search: Search, data: TaskData, record: Record, console: Console) -> str:
-    """Run what is left of the search; returns what ended the sitting."""
+def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tuple[str, Outcome]:
+    """Run what is left of the search, and its finalists; returns what ended the search, and what came of these."""
     from search.cluster import joined_cluster
     from search.proposals import Proposer, StudyJournal
     from search.tracking import Tracker, choose_mode
@@ -77,39 +83,62 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> st
     )
     deadline = None if arguments.time_budget is None else time.monotonic() + arguments.time_budget - used
     stopper = SittingStopper(deadline)
-    with joined_cluster(arguments.address) as cluster, _interruptible(stopper), ExitStack() as stack:
+    with joined_cluster(arguments.address) as cluster, _interruptible(stopper):
         console.print(
             f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
             soft_wrap=True,
         )
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         trial_plan = _trial_plan(search, data, threads=resources.cpus, device="cuda" if resources.gpus else "cpu")
-        shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-        view = LiveView(console, num_trials=shown_trials, max_epochs=plan["max_epochs"], known=study.trials)
-        if line:
-            view.say(line)
-        tracker = stack.enter_context(
-            Tracker(search.folder, search.config, mode=mode, project=arguments.wandb_project,
-                    entity=arguments.wandb_entity, say=view.say)
-        )  # fmt: skip
+        with ExitStack() as stack:
+            shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
+            view = LiveView(console, num_trials=shown_trials, max_epochs=plan["max_epochs"], known=study.trials)
+            if line:
+                view.say(line)
+            tracker = stack.enter_context(
+                Tracker(search.folder, search.config, mode=mode, project=arguments.wandb_project,
+                        entity=arguments.wandb_entity, say=view.say)
+            )  # fmt: skip
 
-        def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
-            if event["kind"] in FINAL_EVENTS:
-                board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
-                write_leaderboard(search.folder, board, search.config, ending=None)
-                remove_checkpoints(search.folder, study)
+            def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
+                if event["kind"] in FINAL_EVENTS:
+                    board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
+                    write_leaderboard(search.folder, board, search.config, ending=None)
+                    remove_checkpoints(search.folder, study)
 
-        study.listeners += [view.on_event, tracker.on_event, keep_board]
-        stack.enter_context(view)
-        if search.family.prepare and study.remaining:
-            _prepare(search, study, trial_plan, resources, stopper, view)
-        if not stopper.stop_all():
-            tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
-        ending = _ending(stopper, study)
-        if study.best is not None and ending != "interrupted":
-            export_best(search, study.best, trial_plan, resources)
-        study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
-    return ending
+            study.listeners += [view.on_event, tracker.on_event, keep_board]
+            stack.enter_context(view)
+            if search.family.prepare and study.remaining and not stopper.stop_all():
+                _prepare(search, study, trial_plan, resources, stopper, view)
+            if not stopper.stop_all():
+                tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
+            ending = _ending(stopper, study)
+            if search.family.classical and study.best is not None and ending != "interrupted":
+                _add_classical(study, trial_plan, view)
+            if study.best is not None and ending != "interrupted":
+                export_best(search, study.best, trial_plan, resources)
+            study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
+        if ending == "interrupted" or not arguments.finalists:
+            return ending, Outcome()
+        for_finalists = SittingStopper(None)
+        with _interruptible(for_finalists):
+            outcome = FinalRound(search, data, trial_plan, resources, console).run(for_finalists)
+    return ending, outcome
+
+
+def _add_classical(study: Study, plan: TrialPlan, view: LiveView) -> None:
+    """What statistics and an SVM reach, once in the life of a search."""
+    import ray
+
+    if all(known.name != CLASSICAL_NAME for known in study.baselines):
+        try:
+            baseline = ray.get(ray.remote(classical_baseline).options(num_cpus=1).remote(plan))
+            check_baseline(baseline)
+        except (ray.exceptions.RayError, ValueError) as error:  # it costs itself, not the search
+            view.say(f"{CLASSICAL_NAME} could not be computed: {getattr(error, 'cause', None) or error}")
+            return
+        study.add_baseline(baseline)
+        view.say(f"{baseline.name}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
 
 
 def _prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources, stopper: Any, view: LiveView) -> None:

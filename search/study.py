@@ -6,15 +6,15 @@ are the same code. Ray Tune is joined on in :mod:`search.tune_adapters`.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.baselines import BASELINE, baselines_of
 from search.parameters import Value
-from search.proposals import Proposal, Proposer, SpaceExhausted, StudyJournal, finished_trials
+from search.proposals import Proposal, SpaceExhausted, StudyJournal, finished_trials
 from search.record import Event, Record
 from search.reports import BadReport, check_report
 from search.result_keys import EPOCH, SCORE
@@ -118,13 +118,30 @@ def seconds_used(events: list[Event]) -> float:
     return used + latest - start
 
 
+class ProposalSource(Protocol):
+    """Where configurations come from: :class:`search.proposals.Proposer`, or a fixed list of them."""
+
+    @property
+    def frozen_trials(self) -> list[FrozenTrial]:
+        """Optuna's view of all trials, by number; empty where Optuna has no part."""
+
+    def replay(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> int:
+        """Put back a trial of the record; gives its number."""
+
+    def ask(self) -> Proposal:
+        """The next configuration."""
+
+    def tell(self, number: int, scores: Sequence[float], state: TrialState) -> None:
+        """What came of trial *number*."""
+
+
 class Study:
     """Record, proposals and early stopping of one search."""
 
     def __init__(
         self,
         record: Record,
-        proposer: Proposer,
+        proposer: ProposalSource,
         rungs: RungGroups,
         *,
         num_trials: int,

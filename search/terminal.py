@@ -30,7 +30,13 @@ class LiveView:
     """Shows the study's trials as events come in. Use as a context manager; add :meth:`on_event` as a listener."""
 
     def __init__(
-        self, console: Console, *, num_trials: int | None, max_epochs: int, known: Mapping[int, StudyTrial]
+        self,
+        console: Console,
+        *,
+        num_trials: int | None,
+        max_epochs: int,
+        known: Mapping[int, StudyTrial],
+        title: str = "searching",
     ) -> None:
         """Show *known* trials of earlier sittings and those to come.
 
@@ -39,6 +45,7 @@ class LiveView:
             num_trials: of the whole search, None if time alone ends it
             max_epochs: a trial's full length, where its configuration names no shorter one
             known: the study's own mapping, which grows while it runs
+            title: what the bar calls it
         """
         self._console = console
         self._max_epochs = max_epochs
@@ -49,7 +56,7 @@ class LiveView:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
             TimeElapsedColumn(), console=console,
         )  # fmt: skip
-        self._bar = self._progress.add_task("searching", total=num_trials, completed=self._finished())
+        self._bar = self._progress.add_task(title, total=num_trials, completed=self._finished())
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
         self._started = time.monotonic()
 

@@ -148,6 +148,44 @@ def export_trial(
     trial.export(folder, {**provenance, SCORE: best.val_uar, EPOCH: best.epoch})
 
 
+def judge_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> tuple[float, Any]:
+    """Judge the best epoch of a trial on the clips of *plan*'s task.
+
+    Args:
+        number: whose checkpoint to take
+        config: its configuration
+        plan: as the trial had it, save for the part that its task judges on
+
+    Returns:
+        the epoch's validation UAR, and float64 (num_clips, num_classes), probabilities in the corpus's order of clips
+    """
+    import numpy as np
+
+    trial = _build(number, config, plan)
+    load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+    best = max(trial.trainer.history, key=lambda result: result.val_uar)
+    return best.val_uar, np.asarray(trial.trainer.predict_with_best_weights(), dtype=np.float64)
+
+
+def judge_classical(plan: TrialPlan) -> tuple[float, Any]:
+    """As :func:`judge_trial`, of the classical baseline; it is trained for it."""
+    from ser_models.classical import fit_classical
+    from ser_models.task import Task
+
+    selecting, judging = (Task.from_dict({**plan.task, "judged": part}) for part in ("validation", plan.task["judged"]))
+    model = fit_classical(selecting)
+    return model.baseline(selecting).report[SCORE], model.probabilities(judging)
+
+
+def classical_baseline(plan: TrialPlan) -> Any:
+    """The classical baseline on the validation clips, a `ser_models.trial.Baseline`."""
+    from ser_models.classical import fit_classical
+    from ser_models.task import Task
+
+    task = Task.from_dict(plan.task)
+    return fit_classical(task).baseline(task)
+
+
 def load_checkpoint(trial: Any, path: Path) -> None:
     """Put *trial* where its checkpoint left it; without one, or with one that a power cut left torn, it begins anew.
 

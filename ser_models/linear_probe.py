@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_models import metrics
+from ser_models.judged import judge
 from ser_models.precision import resolve_precision
 from ser_models.task import Task
 from ser_models.task_clips import open_task
@@ -39,20 +39,12 @@ def fit_linear_probe(task: Task, vectors_of: VectorsOf) -> Baseline:
     deviation[deviation == 0] = 1.0
     train, validation = (train - mean) / deviation, (validation - mean) / deviation
     probabilities = _logistic_regression(train, clips.labels[clips.train], validation, num_classes)
-    labels = clips.labels[clips.validation]
-    matrix = metrics.confusion(labels, probabilities.argmax(axis=1), num_classes)
-    auc = {"val_roc_auc": metrics.roc_auc(labels, probabilities[:, 1])} if num_classes == 2 else {}
-    own = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None)
+    scores = judge(clips.labels[clips.validation], clips.speakers[clips.validation], probabilities)
     num_parameters = (train.shape[1] + 1) * num_classes
     return Baseline(
         name=NAME,
         report={
-            "val_uar": metrics.uar(matrix),
-            "val_accuracy": metrics.accuracy(matrix),
-            "val_macro_f1": metrics.macro_f1(matrix),
-            **auc,
-            "val_loss": float(-np.log(own).mean()),
-            "val_hits": _hits(clips.speakers[clips.validation], labels, probabilities, num_classes),
+            **{f"val_{name}": value for name, value in scores.items()},
             "seconds": time.perf_counter() - started,
             "num_parameters": num_parameters,
             "trained_parameters": num_parameters,
@@ -75,13 +67,3 @@ def _logistic_regression(
     probabilities: NDArray[np.float64] = model.predict_proba(validation)
     assert probabilities.shape[1] == num_classes
     return probabilities
-
-
-def _hits(
-    speakers: NDArray[np.str_], labels: NDArray[np.int64], probabilities: NDArray[np.float64], num_classes: int
-) -> list[list[int]]:
-    """Right clips by speaker (sorted by name) and class, as an epoch's ``val_hits``."""
-    names, rows = np.unique(speakers, return_inverse=True)
-    right = probabilities.argmax(axis=1) == labels
-    hits: list[list[int]] = metrics.count_by_speaker(rows, labels, right, shape=(len(names), num_classes)).tolist()
-    return hits

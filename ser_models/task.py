@@ -23,6 +23,8 @@ class Task:
         precision: of that network's arithmetic: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where the device
             computes it fast
         cache_precision: in which frozen layers' outputs are kept on disk: ``"bf16"`` or ``"fp32"``
+        judged: the part of the split that networks are judged on after each epoch: ``"validation"``; or ``"test"``, for
+            networks that are trained already
     """
 
     corpus_folder: str
@@ -35,6 +37,7 @@ class Task:
     encoder: str = ""
     precision: str = "auto"
     cache_precision: str = "bf16"
+    judged: str = "validation"
 
     def __post_init__(self) -> None:
         if len(self.emotions) < 2 or len(set(self.emotions)) != len(self.emotions):

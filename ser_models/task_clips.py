@@ -16,7 +16,7 @@ from ser_models.training import BatchSource, TrainingData
 
 @dataclass(frozen=True, eq=False)
 class TaskClips:
-    """Which clips train and validate.
+    """Which clips train and validate. In a task that judges on test, the clips that validate are the test clips.
 
     Attributes:
         corpus: where they are
@@ -24,7 +24,7 @@ class TaskClips:
         labels: int64 (num_clips,), index into the task's emotions, -1 for clips of other emotions
         speakers: str (num_clips,)
         train: int64, indices of the training clips of the task's emotions
-        validation: int64, indices of the validation clips of the task's emotions
+        validation: int64, indices of the judged clips of the task's emotions
     """
 
     corpus: Corpus
@@ -60,14 +60,18 @@ def open_task(task: Task) -> TaskClips:
     corpus = open_corpus(Path(task.corpus_folder))
     split = resolve_split(task.split, corpus, named=_named_splits(corpus), seed=task.seed)
     labels = corpus.labels(task.emotions)
-    train, validation = (indices[labels[indices] >= 0] for indices in map(split.indices, ("train", "validation")))
+    train, validation = (indices[labels[indices] >= 0] for indices in map(split.indices, ("train", task.judged)))
     counts = np.bincount(labels[train], minlength=len(task.emotions))
     if not counts.all() or not len(validation):
         lacking = [emotion for emotion, count in zip(task.emotions, counts, strict=True) if not count]
         raise UserError(
             f"The split {task.split!r} of {corpus.name} has "
-            + (f"no training clips of {', '.join(lacking)}. " if lacking else "no validation clips of these emotions. ")
-            + "A task needs training clips of each emotion and validation clips of some. "
+            + (
+                f"no training clips of {', '.join(lacking)}. "
+                if lacking
+                else f"no {task.judged} clips of these emotions. "
+            )
+            + f"A task needs training clips of each emotion and {task.judged} clips of some. "
             "Choose other --emotions or another --split."
         )
     return TaskClips(

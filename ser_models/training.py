@@ -270,6 +270,22 @@ class Trainer:
         logits, _ = self._validation_outputs()
         return torch.softmax(logits, dim=1).numpy()
 
+    def predict_with_best_weights(self) -> np.ndarray:
+        """Probabilities by the best epoch's weights, in the order of the data's clips. Ends the training.
+
+        Returns:
+            float32 (num_validation, num_classes)
+
+        Raises:
+            ValueError: before the first epoch
+        """
+        if not self.best_weights:
+            raise ValueError("no epoch was trained yet: there is no best one to predict with")
+        if self._begin_epoch is not None:
+            self._begin_epoch(self.best_epoch)
+        self.model.load_state_dict(self.best_weights)
+        return self.predict_validation()
+
     def state(self) -> dict[str, Any]:
         """All that a resumed training needs, as plain values and tensors: ``torch.load(weights_only=True)`` reads it.
 

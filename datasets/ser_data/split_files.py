@@ -24,6 +24,11 @@ def split_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.csv"))}
 
 
+def fold_names(path: Path) -> tuple[str, ...]:
+    """The folds of a split file as they are typed, ``emo_superb:1`` …; empty where it has none."""
+    return tuple(f"{path.stem}:{fold}" for fold in _folds(_read_rows(path)))
+
+
 def typed_name(path: Path) -> str:
     """What a user types for a split file: ``tfds``, or ``emo_superb:1..5`` where there are folds."""
     with path.open(encoding="utf-8") as file:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ser_data.errors import UserError
 from ser_data.split_checks import DECLARED_LEAKY, PARTS, leak_note, refuse_overlap, shared_actors, shared_audio, some
-from ser_data.split_files import read_assignment, split_files, typed_name
+from ser_data.split_files import fold_names, read_assignment, split_files, typed_name
 from ser_data.split_rules import parse_speaker_kfold, random_parts, speaker_kfold_parts, with_drawn_validation
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ser_data.corpus import Corpus
 
-__all__ = ["DECLARED_LEAKY", "PARTS", "Split", "check_split_name", "known_splits", "resolve_split"]
+__all__ = ["DECLARED_LEAKY", "PARTS", "Split", "check_split_name", "folds_of", "known_splits", "resolve_split"]
 
 _PART_WORDS = {
     "train": "train",
@@ -104,6 +104,24 @@ def known_splits(named: Path | None) -> tuple[str, ...]:
     """
     names = ["table"] if named is None else [typed_name(path) for path in split_files(named).values()]
     return (*names, "speaker_kfold:K:i", "random")
+
+
+def folds_of(name: str, *, named: Path | None) -> tuple[str, ...]:
+    """All folds of the split that *name* is a fold of, as they are typed; *name* alone where there are no folds.
+
+    Args:
+        name: as for :func:`check_split_name`, which accepts it
+        named: likewise
+
+    >>> folds_of("speaker_kfold:3:2", named=None)
+    ('speaker_kfold:3:1', 'speaker_kfold:3:2', 'speaker_kfold:3:3')
+    """
+    base = name.partition(":")[0]
+    if base == "speaker_kfold":
+        count, _ = parse_speaker_kfold(name)
+        return tuple(f"{base}:{count}:{fold}" for fold in range(1, count + 1))
+    files = {} if named is None else split_files(named)
+    return fold_names(files[base]) or (name,) if base in files else (name,)
 
 
 def check_split_name(name: str, *, named: Path | None) -> None:

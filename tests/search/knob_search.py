@@ -27,9 +27,11 @@ from search.study import StudyTrial, trials_of
 
 ROOT = Path(__file__).parent.parent.parent
 SPACES = Path(__file__).parent / "knob_spaces"
-KNOB = Family("knob", "tests.search.knob_family", cpus_per_trial=1, gpus_per_trial=0.0)
+KNOB = Family("knob", "tests.search.knob_family", cpus_per_trial=1, gpus_per_trial=0.0, classical=False)
 
-LAYERED = Family("layered", "tests.search.layered_family", cpus_per_trial=1, gpus_per_trial=0.0, prepare=True)
+LAYERED = Family(
+    "layered", "tests.search.layered_family", cpus_per_trial=1, gpus_per_trial=0.0, prepare=True, classical=False
+)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from search.ending import remove_checkpoints
+from search.final_round import Outcome
 from search.proposals import Proposer
 from search.record import Record, read_events
 from search.run_folder import claim
@@ -143,7 +144,7 @@ def test_a_command_that_asked_for_too_many_cores_can_be_given_again_with_fewer(
         knob_search(tmp_path / "run", "--space", "plain", "--cpus-per-trial", "99")
     threads: list[int] = []
     monkeypatch.setattr("search.session.tune_study", lambda study, plan, *_, **__: threads.append(plan.threads))
-    monkeypatch.setattr("search.session._ending", lambda *_: "interrupted")
+    monkeypatch.setattr("search.session._ending", lambda *_: ("interrupted", Outcome()))
     for options in (["--space", "plain"], ["--resume"]):
         knob_search(tmp_path / "run", *options, "--cpus-per-trial", "2")
     assert threads == [2, 2]
@@ -168,14 +169,14 @@ def copy_of_finished(finished_search: Sitting, tmp_path: Path) -> Path:
 def test_two_configurations_with_equal_scores_are_warned_of_at_the_end(
     knob_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sit(search: object, data: object, record: Record, console: object) -> str:
+    def sit(search: object, data: object, record: Record, console: object) -> tuple[str, Outcome]:
         for number, idle in enumerate((1, 2)):
             config = {"x": 0.5, "idle": idle}
             names = {"number": number, "params": config, "config": config, "origin": "random"}
             record.append({"kind": "suggested", **names})
             record.append({"kind": "epoch", "number": number, "report": epoch(1, hits_of(0.5))})
             record.append({"kind": "done", "number": number})
-        return "trials"
+        return "trials", Outcome()
 
     monkeypatch.setattr("search.session._sit", sit)
     search = knob_search(tmp_path / "run", "--space", "plain")
@@ -320,7 +321,7 @@ def test_a_search_interrupted_before_ray_runs_says_how_to_go_on(
         first = knob_search(tmp_path / "run", "--space", "plain")
     assert first.code == 130
     assert f"nothing is lost. Go on with:\n  python search/run.py --resume {tmp_path / 'run'}" in first.text
-    monkeypatch.setattr("search.session._sit", lambda *_: "interrupted")
+    monkeypatch.setattr("search.session._sit", lambda *_: ("interrupted", Outcome()))
     assert knob_search(tmp_path / "run", "--resume").code == 130
 
 

@@ -1,0 +1,196 @@
+"""The finalists: the best trials of a search, trained again with several seeds.
+
+A round of finalists is a second, small search over a fixed list of configurations, with a record of its own for every
+split that it runs on (``RUN/finalists/round-1/SPLIT/events.jsonl``), so that it survives what a search survives. What
+becomes of it on test is in :mod:`search.judging`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.parameters import Value
+from search.proposals import Proposal
+from search.run_folder import RECORD_FILE, write_atomically
+from search.study import StudyTrial
+from search.trial import TrialPlan
+from ser_data.errors import UserError
+from ser_data.seeds import derive_seed
+
+FOLDER = "finalists"
+ROUND_FILE = "round.json"
+DEFAULT_SEEDS = 3
+Role = Literal["finalist", "default"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration that is trained again.
+
+    Attributes:
+        name: the trial that it was, ``t0012``
+        role: ``finalist``, one of the best; or ``default``, the space's first known-good configuration, to compare with
+        config: the whole configuration
+    """
+
+    name: str
+    role: Role
+    config: dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is trained and judged together. Written down before it begins.
+
+    Attributes:
+        number: from 1; a second one is a second look at the test speakers
+        candidates: the best first
+        seeds: trainings of each candidate on each split
+        splits: on which; several where all folds are run
+    """
+
+    number: int
+    candidates: tuple[Candidate, ...]
+    seeds: int
+    splits: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[tuple[Candidate, int]]:
+        """Every training on one split, with its seed's number from 1: first all candidates once."""
+        return [(candidate, seed) for seed in range(1, self.seeds + 1) for candidate in self.candidates]
+
+    def folder(self, run_folder: Path) -> Path:
+        return run_folder / FOLDER / f"round-{self.number}"
+
+    def split_folder(self, run_folder: Path, split: str) -> Path:
+        """Where the trainings on *split* keep their record and their checkpoints."""
+        return self.folder(run_folder) / split.replace(":", "-")
+
+    def record_file(self, run_folder: Path, split: str) -> Path:
+        return self.split_folder(run_folder, split) / RECORD_FILE
+
+    def trial_plan(self, plan: TrialPlan, run_folder: Path, split: str, *, judged: str = "validation") -> TrialPlan:
+        """*plan*, of the search's trials, for the trainings on *split*."""
+        return replace(
+            plan,
+            run_folder=str(self.split_folder(run_folder, split).resolve()),
+            task={**plan.task, "split": split, "judged": judged},
+            seed=derive_seed(plan.seed, "finalists", self.number),
+            corners=(),
+        )
+
+
+def choose_candidates(trials: Iterable[StudyTrial], count: int) -> tuple[Candidate, ...]:
+    """The *count* best trials of different configurations, and the space's default if it is not among them.
+
+    Args:
+        trials: of the search; failed ones and those without a score cannot be chosen
+        count: how many finalists, or as many as there are
+    """
+    scored = [trial for trial in trials if trial.epochs and trial.outcome != "failed"]
+    ranked = sorted(scored, key=lambda trial: (-trial.best_score, trial.number))
+    chosen: list[Candidate] = []
+    for trial in ranked:
+        if len(chosen) < count and all(trial.config != other.config for other in chosen):
+            chosen.append(Candidate(trial.trial_id, "finalist", trial.config))
+    defaults = [trial for trial in scored if trial.number == 0 and trial.origin == "known-good"]
+    chosen += [
+        Candidate(trial.trial_id, "default", trial.config)
+        for trial in defaults
+        if all(trial.config != other.config for other in chosen)
+    ]
+    return tuple(chosen)
+
+
+def read_rounds(run_folder: Path) -> list[Round]:
+    """The rounds that a search began, oldest first.
+
+    Raises:
+        UserError: one is damaged
+    """
+    rounds = []
+    for path in (run_folder / FOLDER).glob(f"round-*/{ROUND_FILE}"):
+        try:
+            stored = json.loads(path.read_text())
+            candidates = tuple(Candidate(**candidate) for candidate in stored["candidates"])
+            rounds.append(Round(stored["number"], candidates, stored["seeds"], tuple(stored["splits"])))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}). It says what the finalists are: restore it from a copy, or remove the "
+                f"folder {path.parent} to train them anew."
+            ) from error
+    return sorted(rounds, key=lambda found: found.number)
+
+
+def next_round(rounds: Sequence[Round], wanted: Round, *, judged: bool) -> Round:
+    """The last round, if it is what is wanted and was not judged yet; else a new one with the next number.
+
+    Args:
+        rounds: from :func:`read_rounds`
+        wanted: with any number
+        judged: whether the last of *rounds* was judged on test
+    """
+    if rounds and not judged and replace(rounds[-1], number=wanted.number) == wanted:
+        return rounds[-1]
+    return replace(wanted, number=len(rounds) + 1)
+
+
+def write_round(run_folder: Path, the_round: Round) -> None:
+    """Make the round's folders, and write down what it is."""
+    for split in the_round.splits:
+        the_round.split_folder(run_folder, split).mkdir(parents=True, exist_ok=True)
+    write_atomically(the_round.folder(run_folder) / ROUND_FILE, json.dumps(asdict(the_round), indent=2) + "\n")
+
+
+class FixedProposals:
+    """A round's trainings, handed out in their order; what comes of them changes nothing."""
+
+    def __init__(self, the_round: Round) -> None:
+        self._runs = the_round.runs
+        self._handed_out = 0
+
+    @property
+    def frozen_trials(self) -> list[FrozenTrial]:
+        """None: Optuna has no part in it."""
+        return []
+
+    def replay(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> int:
+        """Pass over a training that was handed out before; gives its number."""
+        self._handed_out += 1
+        return self._handed_out - 1
+
+    def ask(self) -> Proposal:
+        """The next training."""
+        candidate, seed = self._runs[self._handed_out]
+        self._handed_out += 1
+        params: dict[str, Value] = {"finalist": candidate.name, "seed": seed}
+        return Proposal(self._handed_out - 1, params, candidate.config, candidate.role)
+
+    def tell(self, number: int, scores: Sequence[float], state: TrialState) -> None:
+        """Nothing is learned."""
+
+
+def runs_of(the_round: Round, trials: Mapping[int, StudyTrial]) -> dict[tuple[str, int], StudyTrial]:
+    """The trainings on one split by candidate's name and seed, those that have a score.
+
+    Args:
+        the_round: whose
+        trials: of the split's record
+    """
+    named = {(candidate.name, seed): number for number, (candidate, seed) in enumerate(the_round.runs)}
+    found = {key: trials[number] for key, number in named.items() if number in trials}
+    return {key: trial for key, trial in found.items() if trial.epochs and trial.outcome != "failed"}
+
+
+def facts_of(the_round: Round) -> dict[str, Any]:
+    """What the ledger and ``config.json`` say of a round."""
+    return {
+        "round": the_round.number,
+        "finalists": [candidate.name for candidate in the_round.candidates],
+        "seeds": the_round.seeds,
+        "splits": list(the_round.splits),
+    }

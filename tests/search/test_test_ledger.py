@@ -1,0 +1,60 @@
+"""The ledger of looks at test speakers."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search.test_ledger import LEDGER_FILE, Look, earlier_looks, enter, read_ledger
+from ser_data.errors import UserError
+
+LOOK = Look(
+    at="2026-01-01T12:00:00+00:00", search_id="beef", round=1, manifest_hash="f00d", splits=("tfds",),
+    emotions=("happy", "sad"), finalists=("t0003",), seeds=3, forced=False,
+)  # fmt: skip
+
+
+def test_looks_come_back_in_their_order(tmp_path: Path) -> None:
+    second = replace(LOOK, search_id="cafe")
+    assert read_ledger(tmp_path) == []
+    enter(tmp_path, LOOK)
+    enter(tmp_path, second)
+    assert read_ledger(tmp_path) == [LOOK, second]
+
+
+def test_a_look_that_is_entered_again_after_a_crash_stands_once_and_keeps_its_time(tmp_path: Path) -> None:
+    enter(tmp_path, LOOK)
+    enter(tmp_path, replace(LOOK, at="2026-01-02T12:00:00+00:00"))
+    assert read_ledger(tmp_path) == [LOOK]
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({"search_id": "cafe"}, True),
+        ({"round": 2}, True),
+        ({"search_id": "cafe", "splits": ("audeering", "tfds")}, True),
+        ({"search_id": "cafe", "splits": ("audeering",)}, False),
+        ({"search_id": "cafe", "manifest_hash": "beef"}, False),
+        ({}, False),
+    ],
+)
+def test_only_looks_at_the_same_speakers_count_and_not_the_look_itself(change: dict[str, object], counts: bool) -> None:
+    other = replace(LOOK, **change)  # type: ignore[arg-type]  # fields of several types
+    assert earlier_looks([other], LOOK) == ([other] if counts else [])
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 1}', '{"format": 1, "looks": [{"at": "x"}]}', "[1]"])
+def test_a_damaged_ledger_is_refused_and_says_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / LEDGER_FILE).write_text(content)
+    with pytest.raises(UserError, match=r"test_ledger.json is damaged .*restore it from a copy"):
+        read_ledger(tmp_path)
+    with pytest.raises(UserError, match="is damaged"):
+        enter(tmp_path, LOOK)
+    assert (tmp_path / LEDGER_FILE).read_text() == content
+
+
+def test_a_ledger_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / LEDGER_FILE).write_text('{"format": 2, "looks": []}')
+    with pytest.raises(UserError, match=r"has format 2; this version reads format 1"):
+        read_ledger(tmp_path)

@@ -18,8 +18,8 @@ FOLDS = ("own", "all")
 DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
 #: What decides how long and on what a search runs, not what it finds: a resume may give it anew.
 CHANGEABLE = (
-    "trials", "time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_failures", "address", "wandb",
-    "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force",
+    "trials", "time_budget", "gpu_hours", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_failures",
+    "address", "wandb", "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force",
 )  # fmt: skip
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -34,6 +34,7 @@ class Arguments:
     emotions: tuple[str, ...] | None = None
     trials: int | None = None
     time_budget: float | None = None
+    gpu_hours: float | None = None
     sampler: str = "tpe"
     scheduler: str = "asha"
     grace: int | None = None
@@ -101,7 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--space", type=_space, metavar="NAME", help="search space, a file of search/spaces (default: quick)")
+    add(
+        "--space",
+        type=_space,
+        metavar="NAME",
+        help="search space, a file of search/spaces (default: quick); several "
+        "separated by commas, or all (one of each family), share the budget: the next trial goes where the prospect "
+        "per cost is best",
+    )
     add(
         "--data",
         metavar="PATH|sample",
@@ -117,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
         help="configurations in all (default: the space's, or what --time-budget allows)",
     )
     add("--time-budget", type=_seconds, metavar="90m", help="wall time, s, m or h; running trials keep their score")
+    add(
+        "--gpu-hours",
+        type=_positive,
+        metavar="H",
+        help="time of trials' epochs times the GPUs that each takes, in hours; running trials keep their score. "
+        "Whichever budget is used up first ends the search",
+    )
     add(
         "--sampler",
         type=_one_of("--sampler", SAMPLER_NAMES),

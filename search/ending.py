@@ -15,7 +15,7 @@ from search.finalist_board import MARKDOWN_FILE as FINALISTS_FILE
 from search.finalist_board import finalist_table
 from search.gains import gains
 from search.leaderboard import MARKDOWN_FILE, caption, equal_scores, leaderboard, write_epochs, write_leaderboard
-from search.opening import Search
+from search.opening import INTERRUPTED, Search
 from search.record import read_events
 from search.study import Study, StudyTrial, best_of, trials_of
 from search.terminal import board_table
@@ -93,7 +93,7 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
     """
     events = read_events(search.folder / run_folder.RECORD_FILE)
     trials, baselines = trials_of(events), baselines_of(events)
-    interrupted = ending == "interrupted"
+    interrupted = ending == INTERRUPTED
     board = leaderboard(trials.values(), search.config, baselines=baselines, ended=not interrupted)
     won = [] if interrupted else gains(best_of(trials.values()), baselines, search.config["data"]["val_totals"])
     write_leaderboard(search.folder, board, search.config, ending=None if interrupted else ending, gains=won)
@@ -117,13 +117,13 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
             soft_wrap=True,
         )
     if interrupted:
-        return say_interrupted(search, console)
+        return say_interrupted(search.folder, console)
     if finalists.board is not None:
         console.print(finalist_table(finalists.board))
     for line in finalists.lines:
         console.print(line, soft_wrap=True)
     if finalists.interrupted:
-        return say_interrupted(search, console)
+        return say_interrupted(search.folder, console)
     succeeded = any(trial.epochs for trial in trials.values() if trial.outcome != "failed")
     boards = [search.folder / MARKDOWN_FILE, *([search.folder / FINALISTS_FILE] if "judged" in search.config else [])]
     console.print(f"ended by: {ending}; {' '.join(map(str, boards))}", soft_wrap=True)
@@ -134,8 +134,8 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
     return EXIT_OK if succeeded else EXIT_NOTHING
 
 
-def say_interrupted(search: Search, console: Console) -> int:
-    again = f"python search/run.py --resume {shlex.quote(os.fspath(search.folder))}"
+def say_interrupted(folder: Path, console: Console) -> int:
+    again = f"python search/run.py --resume {shlex.quote(os.fspath(folder))}"
     console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
     return EXIT_INTERRUPTED
 

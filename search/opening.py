@@ -24,9 +24,11 @@ from search.families import Family, get_family
 from search.record import read_events
 from search.rungs import StoppingRule, make_rule
 from search.space import REDUCTION_FACTOR, Space
-from search.study import seconds_used, trials_of
+from search.study import gpu_seconds_used, seconds_used, trials_of
 
-ALL_TRIED = "the end of the grid"
+# what ends a search, as boards say it
+TRIALS, TIME_BUDGET, GPU_BUDGET, ALL_TRIED = "trials", "time budget", "GPU hours", "the end of the grid"
+INTERRUPTED = "interrupted"
 
 
 @dataclass
@@ -83,13 +85,13 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
         run_folder.check_same_search(folder, stored, given)
     if given.data is not None:
         config["source"] = find_source(given.data)  # moved, or another: its content is compared when it is open
-    arguments = _continued(stored, given)
+    arguments = continued(stored, given)
     space, encoder = open_space(arguments, config["plan"].get("encoder"))
     if encoder is not None:
         config["plan"]["encoder"] = encoder  # the same one, as it is called today
     config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
     # what decides when it is finished: a plain --resume goes on with it
-    for name in ("time_budget", "finalists", "seeds", "folds"):
+    for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds"):
         config["arguments"][name] = getattr(arguments, name)
     run_folder.save(folder, config)
     return Search(folder, config, arguments, space, get_family(space.family), lock)
@@ -123,7 +125,7 @@ def rule_maker(scheduler: str, grace: int, max_epochs: int) -> Callable[[], Stop
     return partial(make_rule, scheduler, grace=grace, reduction_factor=REDUCTION_FACTOR, max_epochs=max_epochs)
 
 
-def _continued(stored: Arguments, given: Arguments) -> Arguments:
+def continued(stored: Arguments, given: Arguments) -> Arguments:
     """The stored arguments with what a resume may change."""
     default = Arguments()
     changes = {name: getattr(given, name) for name in CHANGEABLE if getattr(given, name) != getattr(default, name)}
@@ -136,11 +138,14 @@ def is_finished(search: Search) -> bool:
     if not events or events[-1]["kind"] != "ended":
         return False
     reason: str = events[-1]["reason"]
-    if reason == "time budget":
+    if reason == TIME_BUDGET:
         budget = search.arguments.time_budget
         return budget is not None and seconds_used(events) >= budget
+    if reason == GPU_BUDGET:
+        hours = search.arguments.gpu_hours
+        return hours is not None and gpu_seconds_used(events) >= hours * 3600
     enough = len(trials_of(events)) >= search.num_trials or reason == ALL_TRIED
-    return enough and reason != "interrupted"
+    return enough and reason != INTERRUPTED
 
 
 def load_data(search: Search, console: Console) -> TaskData:

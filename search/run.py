@@ -17,11 +17,12 @@ def main(argv: list[str]) -> int:
     arguments = parse_arguments(argv)
     from rich.console import Console
 
-    from search.session import command_line, run
+    from search.session import command_line
+    from search.sitting import sit
 
     # piped output has no width of its own; 80 columns would cut the board
     console = Console(width=None if sys.stdout.isatty() else 140)
-    return run(arguments, command_line(), console)
+    return sit(arguments, command_line(), console)
 
 
 def _missing_package() -> str | None:

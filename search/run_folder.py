@@ -109,7 +109,7 @@ def create(
         "search_id": secrets.token_hex(4),
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
-        "arguments": _plain(arguments),
+        "arguments": plain(arguments),
         "source": source,
         "plan": {
             "family": space.family,
@@ -129,10 +129,10 @@ def create(
 
 
 def _num_trials(arguments: Arguments, space: Space) -> int:
-    """``--trials``; without it as many as the space says, or as the time allows where only that was given."""
+    """``--trials``; without it as many as the space says, or as another budget allows where one was given."""
     if arguments.trials is not None:
         return arguments.trials
-    return space.trials if arguments.time_budget is None else UNBOUNDED
+    return space.trials if arguments.time_budget is None and arguments.gpu_hours is None else UNBOUNDED
 
 
 def save(folder: Path, config: Mapping[str, Any]) -> None:
@@ -232,6 +232,7 @@ def check_same_data(folder: Path, stored: Mapping[str, Any] | None, now: Mapping
             )
 
 
-def _plain(arguments: Arguments) -> dict[str, Any]:
+def plain(arguments: Arguments) -> dict[str, Any]:
+    """The arguments as values that JSON takes; :func:`stored_arguments` reads them back."""
     values = dataclasses.asdict(arguments)
     return {name: os.fspath(value) if isinstance(value, Path) else value for name, value in values.items()}

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -22,7 +22,18 @@ from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
 from search.final_round import FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.leaderboard import leaderboard, write_leaderboard
-from search.opening import ALL_TRIED, Search, is_finished, load_data, open_search, rule_maker
+from search.opening import (
+    ALL_TRIED,
+    GPU_BUDGET,
+    INTERRUPTED,
+    TIME_BUDGET,
+    TRIALS,
+    Search,
+    is_finished,
+    load_data,
+    open_search,
+    rule_maker,
+)
 from search.preparing import prepare_node
 from search.record import Record
 from search.result_keys import SCORE
@@ -31,6 +42,7 @@ from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
+from ser_data.errors import UserError
 
 
 def run(arguments: Arguments, command: str, console: Console) -> int:
@@ -57,7 +69,7 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
             ending, outcome = _sit(search, data, record, console)
         return conclude(search, ending, console, finalists=outcome)
     except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
-        return say_interrupted(search, console)
+        return say_interrupted(search.folder, console)
     finally:
         search.lock.release()
 
@@ -65,83 +77,140 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
 def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tuple[str, Outcome]:
     """Run what is left of the search, and its finalists; returns what ended the search, and what came of these."""
     from search.cluster import joined_cluster
-    from search.proposals import Proposer, StudyJournal
-    from search.tracking import Tracker, choose_mode
     from search.tune_adapters import SittingStopper
 
     arguments, plan = search.arguments, search.config["plan"]
-    mode, line = choose_mode(arguments.wandb)
-    study_name = f"{search.space.name}-{search.config['search_id']}"
+    mode, line = tracking_mode(arguments)
     used = seconds_used(record.events)
-    study = Study(
-        record,
-        Proposer(search.space, sampler=arguments.sampler, seed=arguments.seed, study_name=study_name),
-        RungGroups(rule_maker(arguments.scheduler, plan["grace"], plan["max_epochs"]), search.family.rung_group),
-        num_trials=search.num_trials,
-        max_epochs=plan["max_epochs"],
-        journal=lambda finished: StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished),
-    )
-    deadline = None if arguments.time_budget is None else time.monotonic() + arguments.time_budget - used
-    stopper = SittingStopper(deadline)
-    with joined_cluster(arguments.address) as cluster, _interruptible(stopper):
+    study = open_study(search, record, num_trials=search.num_trials)
+    stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
+    with joined_cluster(arguments.address) as cluster, interruptible(stopper):
         console.print(
             f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
             soft_wrap=True,
         )
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
-        trial_plan = _trial_plan(search, data, threads=resources.cpus, device="cuda" if resources.gpus else "cpu")
+        check_gpu_hours(arguments, resources.gpus)
+        study.take_resources(resources.cpus, resources.gpus)
+        trial_plan = make_trial_plan(search, data, resources)
         with ExitStack() as stack:
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown_trials, max_epochs=plan["max_epochs"], known=study.trials)
             if line:
                 view.say(line)
-            tracker = stack.enter_context(
-                Tracker(search.folder, search.config, mode=mode, project=arguments.wandb_project,
-                        entity=arguments.wandb_entity, say=view.say)
-            )  # fmt: skip
-
-            def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
-                if event["kind"] in FINAL_EVENTS:
-                    board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
-                    write_leaderboard(search.folder, board, search.config, ending=None)
-                    remove_checkpoints(search.folder, study)
-
-            study.listeners += [view.on_event, tracker.on_event, keep_board]
+            watch(search, study, view, mode, stack)
             stack.enter_context(view)
             if search.family.prepare and study.remaining and not stopper.stop_all():
-                _prepare(search, study, trial_plan, resources, stopper, view)
+                prepare(search, study, trial_plan, resources, stopper, view)
             if not stopper.stop_all():
                 tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
             ending = _ending(stopper, study)
-            if search.family.classical and study.best is not None and ending != "interrupted":
-                _add_classical(study, trial_plan, view)
-            if study.best is not None and ending != "interrupted":
-                export_best(search, study.best, trial_plan, resources)
+            if ending != INTERRUPTED:
+                if search.family.classical and study.best is not None:
+                    add_classical([study], trial_plan, view)
+                if study.best is not None:
+                    export_best(search, study.best, trial_plan, resources)
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
-        if ending == "interrupted" or not arguments.finalists:
+        if ending == INTERRUPTED or not arguments.finalists:
             return ending, Outcome()
         for_finalists = SittingStopper(None)
-        with _interruptible(for_finalists):
+        with interruptible(for_finalists):
             outcome = FinalRound(search, data, trial_plan, resources, console).run(for_finalists)
     return ending, outcome
 
 
-def _add_classical(study: Study, plan: TrialPlan, view: LiveView) -> None:
-    """What statistics and an SVM reach, once in the life of a search."""
+def open_study(search: Search, record: Record, *, num_trials: int, space: str = "") -> Study:
+    """The study of a search, replayed from its record.
+
+    Args:
+        search: whose
+        record: open, and ours alone
+        num_trials: how many trials it may have in all
+        space: what its trials are told to come from, in a search over several spaces
+    """
+    from search.proposals import Proposer, StudyJournal
+
+    arguments, plan = search.arguments, search.config["plan"]
+    study_name = f"{search.space.name}-{search.config['search_id']}"
+    return Study(
+        record,
+        Proposer(search.space, sampler=arguments.sampler, seed=arguments.seed, study_name=study_name),
+        RungGroups(rule_maker(arguments.scheduler, plan["grace"], plan["max_epochs"]), search.family.rung_group),
+        num_trials=num_trials,
+        max_epochs=plan["max_epochs"],
+        journal=lambda finished: StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished),
+        space=space,
+    )
+
+
+def tracking_mode(arguments: Arguments) -> tuple[str, str]:
+    """W&B's mode, and the line that says so where nobody asked for it."""
+    from search.tracking import choose_mode
+
+    return choose_mode(arguments.wandb)
+
+
+def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitStack) -> None:
+    """Let view, tracker and board follow the study until *stack* is closed."""
+    from search.tracking import Tracker
+
+    arguments = search.arguments
+    tracker = stack.enter_context(
+        Tracker(search.folder, search.config, mode=mode, project=arguments.wandb_project,
+                entity=arguments.wandb_entity, say=view.say)
+    )  # fmt: skip
+
+    def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
+        if event["kind"] in FINAL_EVENTS:
+            board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
+            write_leaderboard(search.folder, board, search.config, ending=None)
+            remove_checkpoints(search.folder, study)
+
+    study.listeners += [view.on_event, tracker.on_event, keep_board]
+
+
+def deadline_of(arguments: Arguments, used: float) -> float | None:
+    """When the time budget ends, as :func:`time.monotonic` counts; *used* seconds of it are gone."""
+    return None if arguments.time_budget is None else time.monotonic() + arguments.time_budget - used
+
+
+def gpus_spent(arguments: Arguments, studies: Sequence[Study]) -> Callable[[], bool] | None:
+    """What says whether the GPU hours are used up; None where they do not count."""
+    hours = arguments.gpu_hours
+    return None if hours is None else lambda: sum(study.gpu_seconds for study in studies) >= hours * 3600
+
+
+def check_gpu_hours(arguments: Arguments, gpus: float) -> None:
+    """Refuse a budget of GPU hours where trials take no GPU.
+
+    Raises:
+        UserError: it could never be used up
+    """
+    if arguments.gpu_hours is not None and not gpus:
+        raise UserError(
+            f"--gpu-hours {arguments.gpu_hours:g} would never be used up: trials take no GPU here. Set --time-budget "
+            "or --trials instead, or run where there is a GPU."
+        )
+
+
+def add_classical(studies: Sequence[Study], plan: TrialPlan, view: LiveView) -> None:
+    """What statistics and an SVM reach, once in the life of a search; *studies* share their data."""
     import ray
 
-    if all(known.name != CLASSICAL_NAME for known in study.baselines):
+    lacking = [study for study in studies if all(known.name != CLASSICAL_NAME for known in study.baselines)]
+    if lacking:
         try:
             baseline = ray.get(ray.remote(classical_baseline).options(num_cpus=1).remote(plan))
             check_baseline(baseline)
         except (ray.exceptions.RayError, ValueError) as error:  # it costs itself, not the search
             view.say(f"{CLASSICAL_NAME} could not be computed: {getattr(error, 'cause', None) or error}")
             return
-        study.add_baseline(baseline)
+        for study in lacking:
+            study.add_baseline(baseline)
         view.say(f"{baseline.name}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
 
 
-def _prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources, stopper: Any, view: LiveView) -> None:
+def prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources, stopper: Any, view: LiveView) -> None:
     """Compute what trials share, and write down what the family reaches without a search."""
     configs = search.space.to_prepare()
     with view.preparing() as show:
@@ -153,14 +222,14 @@ def _prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources
 
 def _ending(stopper: Any, study: Study) -> str:
     if stopper.interrupted:
-        return "interrupted"
-    if stopper.out_of_time and study.unfinished:
-        return "time budget"
-    return ALL_TRIED if study.exhausted else "trials"
+        return INTERRUPTED
+    if study.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):
+        return TIME_BUDGET if stopper.out_of_time else GPU_BUDGET
+    return ALL_TRIED if study.exhausted else TRIALS
 
 
 @contextmanager
-def _interruptible(stopper: Any) -> Iterator[None]:
+def interruptible(stopper: Any) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sitting with a board; a second one ends it at once, and the record still holds."""
 
     def interrupt(signum: int, frame: object) -> None:
@@ -178,7 +247,8 @@ def _interruptible(stopper: Any) -> Iterator[None]:
             signal.signal(which, handler)
 
 
-def _trial_plan(search: Search, data: TaskData, *, threads: int, device: str) -> TrialPlan:
+def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> TrialPlan:
+    """What the search's trials share."""
     from ser_models.task import Task
 
     arguments = search.arguments
@@ -189,7 +259,7 @@ def _trial_plan(search: Search, data: TaskData, *, threads: int, device: str) ->
         seed=arguments.seed,
         cache_dir=str(arguments.cache_dir.expanduser()),
         cache_gb=arguments.cache_gb,
-        device=device,
+        device="cuda" if resources.gpus else "cpu",
         encoder=search.encoder["spec"] if search.encoder else "",
         precision=arguments.precision,
         cache_precision=arguments.cache_precision,
@@ -200,7 +270,7 @@ def _trial_plan(search: Search, data: TaskData, *, threads: int, device: str) ->
         task=task.to_dict(),
         seed=arguments.seed,
         max_epochs=search.config["plan"]["max_epochs"],
-        threads=threads,
+        threads=resources.cpus,
         corners=search.space.smallest_and_largest(),
     )
 

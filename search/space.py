@@ -42,6 +42,8 @@ from search.answers import Corner, Pinned
 from search.parameters import Parameters, Value
 from ser_data.errors import UserError
 
+ALL = "all"
+ALL_MEMBERS = ("mfcc_full", "mel_cnn", "wav2vec2_fast")  # one space of each family
 SPACES_FOLDER = Path(__file__).parent / "spaces"
 REDUCTION_FACTOR = 3
 EPOCHS = "epochs"  # in a configuration: the trial's own full length
@@ -92,6 +94,11 @@ class Space:
             return self._suggest(trial)
         assert self.num_layers is not None, "a space over encoders is asked once it is bound to one"
         return self._suggest(trial, self.num_layers)
+
+    @property
+    def parameters(self) -> set[str]:
+        """Names of all parameters that are searched, pinned ones among them."""
+        return replace(self, pins={})._known()
 
     def start_configurations(self) -> list[dict[str, Value]]:
         """``KNOWN_GOOD`` as far as it agrees with the pins, without the pinned parameters, each once."""
@@ -230,13 +237,29 @@ def space_summary(name: str) -> str:
     return (docstring or "").partition("\n")[0]
 
 
+def members_of(name: str) -> tuple[str, ...]:
+    """The spaces that ``--space`` *name* stands for: one, or those that share a budget.
+
+    >>> members_of("mel_cnn"), members_of("mfcc_fast,mel_cnn")
+    (('mel_cnn',), ('mfcc_fast', 'mel_cnn'))
+    """
+    if name == ALL:
+        return ALL_MEMBERS
+    return tuple(part.strip() for part in name.split(","))
+
+
 def check_space_name(name: str) -> None:
-    """Raise a UserError unless *name* is a known space."""
-    if name not in known_spaces():
-        raise UserError(
-            f"--space '{name}' is not known. Known spaces: {', '.join(known_spaces())}. "
-            f"Add one as search/spaces/{name}.py."
-        )
+    """Raise a UserError unless *name* is a known space, several of them, or ``all``."""
+    members = members_of(name)
+    for member in members:
+        if member not in known_spaces():
+            raise UserError(
+                f"--space '{member}' is not known. Known spaces: {', '.join(known_spaces())}; {ALL}, which is "
+                f"{','.join(ALL_MEMBERS)}; or several of them, separated by commas. "
+                f"Add one as search/spaces/{member}.py."
+            )
+    if len(set(members)) < len(members):
+        raise UserError(f"--space '{name}' names a space twice. Name each once.")
 
 
 def load_space(name: str, pins: Mapping[str, str] | None = None) -> Space:

@@ -23,6 +23,7 @@ from search.space import full_length
 from ser_models.trial import Baseline
 
 Outcome = Literal["completed", "stopped", "failed"]
+RESOURCES = "resources"  # what a trial of this sitting takes
 FINAL_EVENTS = ("done", "stopped", "failed")  # after one of these a trial has its outcome
 #: Called with the trial an event is about, after that event is on disk.
 Listener = Callable[["StudyTrial", Event], None]
@@ -46,6 +47,8 @@ class StudyTrial:
         epochs: the checked report of each epoch, epoch 1 first
         outcome: None while the trial can still go on
         reason: why it was stopped or failed
+        space: where it comes from, in a search over several spaces
+        length: epochs after which it is through; 0 where only the record was read
     """
 
     number: int
@@ -55,6 +58,8 @@ class StudyTrial:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     outcome: Outcome | None = None
     reason: str = ""
+    space: str = ""
+    length: int = 0
 
     @property
     def trial_id(self) -> str:
@@ -118,6 +123,17 @@ def seconds_used(events: list[Event]) -> float:
     return used + latest - start
 
 
+def gpu_seconds_used(events: Iterable[Event]) -> float:
+    """Seconds that the epochs of a record took, times the GPUs that a trial had then."""
+    used = gpus = 0.0
+    for event in events:
+        if event["kind"] == RESOURCES:
+            gpus = event["gpus"]
+        elif event["kind"] == "epoch":
+            used += gpus * event["report"]["seconds"]
+    return used
+
+
 class ProposalSource(Protocol):
     """Where configurations come from: :class:`search.proposals.Proposer`, or a fixed list of them."""
 
@@ -147,6 +163,7 @@ class Study:
         num_trials: int,
         max_epochs: int,
         journal: Callable[[list[Any]], StudyJournal] | None = None,
+        space: str = "",
     ) -> None:
         """Replay *record* into *proposer* and *rungs*.
 
@@ -157,21 +174,40 @@ class Study:
             num_trials: how many trials the search has in all, those of the record among them
             max_epochs: a trial's full length, where its configuration names no shorter one
             journal: makes Optuna's journal from the trials that have finished
+            space: what its trials are told to come from, in a search over several spaces
         """
         self._record = record
         self._proposer = proposer
         self._rungs = rungs
         self._num_trials = num_trials
         self._max_epochs = max_epochs
+        self._space = space
         self._exhausted = False
         self.listeners: list[Listener] = []
         self.trials: dict[int, StudyTrial] = {}
         self._journal: StudyJournal | None = None
         self._replay()
+        self.gpu_seconds = gpu_seconds_used(record.events)
+        self._gpus = 0.0
         self._append({"kind": "sitting"})
         self._unfinished = [number for number, trial in self.trials.items() if trial.outcome is None]
         if journal is not None:
             self._journal = journal(finished_trials(proposer.frozen_trials))
+
+    def take_resources(self, cpus: float, gpus: float) -> None:
+        """Write down what each trial takes from now on, so that GPU time can be counted."""
+        self._gpus = gpus
+        self._append({"kind": RESOURCES, "cpus": cpus, "gpus": gpus})
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a trial that cannot be handed out now may be later; here everything may start at once."""
+        return False
+
+    @property
+    def num_unfinished(self) -> int:
+        """Trials of an earlier sitting that were not handed out again yet."""
+        return len(self._unfinished)
 
     @property
     def remaining(self) -> int:
@@ -237,6 +273,7 @@ class Study:
         if report[EPOCH] <= len(trial.epochs):
             return False
         self._commit(number, {"kind": "epoch", "number": number, "report": report})
+        self.gpu_seconds += self._gpus * report["seconds"]
         self._judge(trial, self._rungs.report(trial.config, number, report[EPOCH], report[SCORE]))
         return trial.outcome is not None
 
@@ -276,9 +313,15 @@ class Study:
 
     def _commit(self, number: int, event: Event) -> None:
         self._append(event)
-        _apply(self.trials, event)
+        self._take_in(event)
         for listener in self.listeners:
             listener(self.trials[number], event)
+
+    def _take_in(self, event: Event) -> None:
+        _apply(self.trials, event)
+        if event["kind"] == "suggested":
+            trial = self.trials[event["number"]]
+            trial.space, trial.length = self._space, full_length(trial.config, self._max_epochs)
 
     def _append(self, event: Event) -> None:
         self._record.append({**event, "at": round(time.time(), 3)})
@@ -286,7 +329,7 @@ class Study:
     def _replay(self) -> None:
         cuts: dict[int, str | None] = {}
         for event in self._record.events:
-            _apply(self.trials, event)
+            self._take_in(event)
             if event["kind"] == "epoch":
                 report = event["report"]
                 trial = self.trials[event["number"]]

@@ -116,9 +116,9 @@ class LiveView:
         for trial in [*scored[:_LEADERS], *running]:
             status = trial.outcome or "running"
             table.add_row(
-                trial.trial_id,
+                _name(trial),
                 f"[{_STATUS_STYLE[status]}]{status}[/]",
-                f"{len(trial.epochs)}/{full_length(trial.config, self._max_epochs)}",
+                f"{len(trial.epochs)}/{trial.length or full_length(trial.config, self._max_epochs)}",
                 f"{trial.best_score:.3f}" if trial.epochs else "",
                 settings(trial.params),
             )
@@ -137,7 +137,11 @@ def settings(params: Mapping[str, Any]) -> str:
 def _sentence(trial: StudyTrial) -> str:
     reached = f"{trial.best_score:.3f} after {len(trial.epochs)} epochs" if trial.epochs else "no epoch"
     reason = f" ({trial.reason})" if trial.reason else ""
-    return f"{trial.trial_id} {trial.outcome}: {reached}{reason}"
+    return f"{_name(trial)} {trial.outcome}: {reached}{reason}"
+
+
+def _name(trial: StudyTrial) -> str:
+    return f"{trial.space}/{trial.trial_id}" if trial.space else trial.trial_id
 
 
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:

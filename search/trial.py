@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import pickle
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 
 NUMBER = "number"
+MEMBER_SPAN = (
+    1_000_000  # in a search over several spaces a trial's number is its space's place times this, plus its own
+)
 CONFIG = "config"
 CHECKPOINT_FILE = "checkpoint.pt"
 SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained
@@ -71,6 +74,12 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
         return
     for report in epochs_of_trial(config[NUMBER], config[CONFIG], plan):
         tune.report(report)
+
+
+def run_member_trial(config: Mapping[str, Any], plans: Sequence[TrialPlan]) -> None:
+    """As :func:`run_trial`, in a search over several spaces: the number says which of the *plans* is the trial's."""
+    place, number = divmod(config[NUMBER], MEMBER_SPAN)
+    run_trial({**config, NUMBER: number}, plans[place])
 
 
 def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> Iterator[dict[str, Any]]:

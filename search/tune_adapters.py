@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,27 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.portfolio import Portfolio
 from search.result_keys import SCORE
 from search.study import Study
-from search.trial import CONFIG, NUMBER, SPACE_PROBLEM, error_file
+from search.trial import CONFIG, NUMBER, SPACE_PROBLEM
 
 
 class StudySearcher(Searcher):
     """Hands out the study's trials, at most *max_concurrent* at a time."""
 
-    def __init__(self, study: Study, stopper: "SittingStopper", run_folder: Path, max_concurrent: int) -> None:
+    def __init__(
+        self,
+        study: Study | Portfolio,
+        stopper: "SittingStopper",
+        error_file_of: Callable[[int], Path],
+        max_concurrent: int,
+    ) -> None:
+        """Ask *study*; where a trial fails, its traceback is in *error_file_of* its number."""
         super().__init__(metric=SCORE, mode="max")
-        self._study: Study | None = study
+        self._study: Study | Portfolio | None = study
         self._stopper = stopper
-        self._run_folder = run_folder
+        self._error_file_of = error_file_of
         self._max_concurrent = max_concurrent
         self._live: dict[str, int] = {}
 
@@ -42,7 +50,7 @@ class StudySearcher(Searcher):
         with self._stopper.guarding():
             proposal = self._study.next_trial()
         if proposal is None:
-            return Searcher.FINISHED
+            return None if self._study.waiting and not self._stopper.stop_all() else Searcher.FINISHED
         self._live[trial_id] = proposal.number
         return {NUMBER: proposal.number, CONFIG: proposal.config}
 
@@ -52,7 +60,7 @@ class StudySearcher(Searcher):
         if error and number is not None and not self._stopper.stop_all():
             assert self._study is not None
             with self._stopper.guarding():
-                self._study.fail(number, _reason(self._run_folder, number))
+                self._study.fail(number, _reason(self._error_file_of(number)))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the record holds it all."""
@@ -61,7 +69,7 @@ class StudySearcher(Searcher):
         """Nothing: the record holds it all."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None}
+        return {**self.__dict__, "_study": None, "_error_file_of": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StudySearcher":
         return self
@@ -70,9 +78,9 @@ class StudySearcher(Searcher):
 class StudyScheduler(FIFOScheduler):
     """Passes every result to the study and stops the trial when the study says so."""
 
-    def __init__(self, study: Study, stopper: "SittingStopper") -> None:
+    def __init__(self, study: Study | Portfolio, stopper: "SittingStopper") -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's
-        self._study: Study | None = study
+        self._study: Study | Portfolio | None = study
         self._stopper = stopper
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -110,9 +118,15 @@ class SittingStopper(Stopper):
         failure: what the study raised while Tune ran, None so far
     """
 
-    def __init__(self, deadline: float | None) -> None:
-        """Stop everything at *deadline* (as :func:`time.monotonic` counts), or when :meth:`interrupt` was called."""
+    def __init__(self, deadline: float | None, gpus_spent: Callable[[], bool] | None = None) -> None:
+        """Stop everything at *deadline*, or when *gpus_spent*, or when :meth:`interrupt` was called.
+
+        Args:
+            deadline: as :func:`time.monotonic` counts; None for no end
+            gpus_spent: whether the GPU hours are used up; None where they do not count
+        """
         self._deadline = deadline
+        self._gpus_spent = gpus_spent
         self._interrupted = threading.Event()
         self.space_problem: str | None = None
         self.failure: Exception | None = None
@@ -139,24 +153,28 @@ class SittingStopper(Stopper):
     def out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
+    @property
+    def out_of_gpu_hours(self) -> bool:
+        return self._gpus_spent is not None and self._gpus_spent()
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
         ended = self.space_problem is not None or self.failure is not None
-        return ended or self.interrupted or self.out_of_time
+        return ended or self.interrupted or self.out_of_time or self.out_of_gpu_hours
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_deadline": self._deadline}
+        return {"_deadline": self._deadline, "_gpus_spent": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SittingStopper":
         return self
 
 
-def _reason(run_folder: Path, number: int) -> str:
+def _reason(error_file: Path) -> str:
     """The error at the end of the traceback that the trial left, in one line, or that it left none."""
     try:
-        lines = error_file(run_folder, number).read_text().strip().splitlines()
+        lines = error_file.read_text().strip().splitlines()
     except FileNotFoundError:
         return "its worker process died (out of memory, or killed from outside)"
     # the frames are indented, the error and its message are not, be it one line or several

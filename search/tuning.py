@@ -2,14 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search.arguments import Arguments
 from search.families import Family
+from search.portfolio import Portfolio
 from search.study import Study
-from search.trial import TrialPlan, run_trial
+from search.trial import MEMBER_SPAN, NUMBER, TrialPlan, error_file, run_member_trial, run_trial
 from ser_data.errors import UserError
 
 
@@ -73,21 +76,89 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
         Exception: what the study raised: a full disk, a listener's fault
     """
     from ray import tune
+
+    folder = Path(plan.run_folder)
+    _tune(
+        study,
+        tune.with_resources(tune.with_parameters(run_trial, plan=plan), _bundle(resources)),
+        stopper,
+        folder,
+        error_file_of=partial(error_file, folder),
+        concurrent=resources.concurrent,
+        max_failures=max_failures,
+    )
+
+
+def tune_portfolio(
+    portfolio: Portfolio,
+    plans: Sequence[TrialPlan],
+    resources: Sequence[Resources],
+    stopper: Any,
+    folder: Path,
+    *,
+    max_failures: int,
+) -> None:
+    """As :func:`tune_study`, for several spaces whose trials take different resources.
+
+    Args:
+        portfolio: whose trials
+        plans: of each member, in their order
+        resources: of one trial of each member, likewise
+        stopper: as there
+        folder: of the whole search
+        max_failures: as there
+    """
+    from ray import tune
+    from ray.tune import PlacementGroupFactory
+
+    bundles = [_bundle(one) for one in resources]
+
+    def of_trial(config: dict[str, Any]) -> PlacementGroupFactory:
+        return PlacementGroupFactory([bundles[config[NUMBER] // MEMBER_SPAN]])
+
+    def error_file_of(number: int) -> Path:
+        place, own = divmod(number, MEMBER_SPAN)
+        return error_file(Path(plans[place].run_folder), own)
+
+    _tune(
+        portfolio,
+        tune.with_resources(tune.with_parameters(run_member_trial, plans=list(plans)), of_trial),
+        stopper,
+        folder,
+        error_file_of=error_file_of,
+        concurrent=sum(one.concurrent for one in resources),
+        max_failures=max_failures,
+    )
+
+
+def _bundle(resources: Resources) -> dict[str, float]:
+    return {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+
+
+def _tune(
+    study: Study | Portfolio,
+    trainable: Any,
+    stopper: Any,
+    folder: Path,
+    *,
+    error_file_of: Callable[[int], Path],
+    concurrent: int,
+    max_failures: int,
+) -> None:
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
     from search.tune_adapters import StudyScheduler, StudySearcher
 
     if not study.remaining:
         return
-    scratch = Path(plan.run_folder) / ".tune"  # Tune insists on a folder; nothing in it is ever read
+    scratch = folder / ".tune"  # Tune insists on a folder; nothing in it is ever read
     shutil.rmtree(scratch, ignore_errors=True)
     # one pending trial at a time is Tune's default with a searcher; an autoscaling cluster would fill one by one
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.concurrent)
-    bundle: dict[str, float] = {"cpu": resources.cpus, **({"gpu": resources.gpus} if resources.gpus else {})}
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     tuner = Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, plan=plan), bundle),
+        trainable,
         tune_config=TuneConfig(
-            search_alg=StudySearcher(study, stopper, Path(plan.run_folder), resources.concurrent),
+            search_alg=StudySearcher(study, stopper, error_file_of, concurrent),
             scheduler=StudyScheduler(study, stopper),
             num_samples=study.remaining,
             reuse_actors=True,

@@ -22,7 +22,7 @@ from search.arguments import parse_arguments
 from search.cluster import Cluster
 from search.families import Family
 from search.record import read_events
-from search.session import run
+from search.sitting import sit as sit_down
 from search.study import StudyTrial, trials_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -84,7 +84,7 @@ def sit(cluster: Cluster, folder: Path, options: Sequence[str]) -> Sitting:
     text = io.StringIO()
     console = Console(file=text, width=140)
     with mock.patch("search.cluster.joined_cluster", joined):
-        code = run(parse_arguments(options), f"python search/run.py {' '.join(options)}", console)
+        code = sit_down(parse_arguments(options), f"python search/run.py {' '.join(options)}", console)
     return Sitting(folder, code, text.getvalue())
 
 

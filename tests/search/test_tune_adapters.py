@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def stopper() -> SittingStopper:
 
 @pytest.fixture
 def searcher(study: Study, stopper: SittingStopper, tmp_path: Path) -> StudySearcher:
-    return StudySearcher(study, stopper, tmp_path, 2)
+    return StudySearcher(study, stopper, partial(error_file, tmp_path), 2)
 
 
 @pytest.mark.parametrize(

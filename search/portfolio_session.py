@@ -1,0 +1,396 @@
+"""One sitting of a search over several spaces: a folder and a record for each, one budget, one board.
+
+Each member's folder is a search of its own, with everything that a search leaves; what is here holds them together.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+from rich.console import Console
+
+from search import provenance, run_folder
+from search.allocator import Member
+from search.arguments import Arguments
+from search.baselines import BASELINE, CLASSICAL_NAME, baselines_of
+from search.corpora import TaskData
+from search.ending import EXIT_NOTHING, EXIT_OK, conclude, export_best, say_interrupted
+from search.final_round import Outcome
+from search.gains import gains
+from search.leaderboard import caption, leaderboard, write_leaderboard
+from search.members import arguments_of_members
+from search.opening import (
+    ALL_TRIED,
+    GPU_BUDGET,
+    INTERRUPTED,
+    TIME_BUDGET,
+    TRIALS,
+    Search,
+    continued,
+    load_data,
+    open_search,
+)
+from search.portfolio import ALLOCATED, Machine, MemberStudy, Portfolio
+from search.record import Event, Record, read_events
+from search.result_keys import SCORE
+from search.session import (
+    add_classical,
+    check_gpu_hours,
+    deadline_of,
+    gpus_spent,
+    interruptible,
+    make_trial_plan,
+    open_study,
+    prepare,
+    tracking_mode,
+    watch,
+)
+from search.study import FINAL_EVENTS, Study, StudyTrial, best_of, gpu_seconds_used, seconds_used, trials_of
+from search.terminal import LiveView, board_table
+from search.tuning import Resources, choose_resources, tune_portfolio
+from ser_models.trial import Baseline
+
+_CLASSICAL_ROW = CLASSICAL_NAME.split()[-1]
+Found = tuple[Sequence[StudyTrial], Sequence[Baseline]]
+MEMBERS = "members"  # in config.json: marks a search over several spaces
+
+
+@dataclass(frozen=True, eq=False)
+class PortfolioSearch:
+    """A search over several spaces on disk, opened by this sitting, which holds its locks.
+
+    Attributes:
+        folder: the whole search's
+        config: its ``config.json``
+        arguments: of the whole search
+        members: its spaces' own searches
+        lock: on its record
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    arguments: Arguments
+    members: tuple[Search, ...]
+    lock: FileLock
+
+    @property
+    def num_trials(self) -> int:
+        return int(self.config["plan"]["num_trials"])
+
+    @property
+    def record_file(self) -> Path:
+        return self.folder / run_folder.RECORD_FILE
+
+
+def holds_portfolio(folder: Path | None) -> bool:
+    """Whether *folder* is that of a search over several spaces."""
+    return folder is not None and (folder / run_folder.CONFIG_FILE).is_file() and MEMBERS in run_folder.load(folder)
+
+
+def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
+    """As :func:`search.session.run`, over several spaces."""
+    with _opened(arguments, command) as search:
+        try:
+            if _is_finished(search):
+                console.print(
+                    f"{search.folder} is finished ({_num_begun(search)} trials): see "
+                    f"{search.folder / 'leaderboard.md'}. A larger --trials, --time-budget or --gpu-hours makes it "
+                    "go on.",
+                    soft_wrap=True,
+                )
+                return EXIT_OK
+            quiet = Console(quiet=True)
+            data = [load_data(member, quiet if place else console) for place, member in enumerate(search.members)]
+            search.config["data"] = search.members[0].config["data"]
+            run_folder.save(search.folder, search.config)
+            with ExitStack() as stack:
+                record = stack.enter_context(Record(search.record_file, search.lock))
+                records = [
+                    stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
+                    for member in search.members
+                ]
+                ending = _sit(search, data, record, records, console)
+            return _conclude(search, ending, console)
+        except KeyboardInterrupt:
+            return say_interrupted(search.folder, console)
+
+
+@contextmanager
+def _opened(arguments: Arguments, command: str) -> Iterator[PortfolioSearch]:
+    folder = arguments.resume or arguments.out or run_folder.default_folder(arguments.space.replace(",", "-"))
+    if arguments.resume is not None:
+        run_folder.load(folder)
+    goes_on = holds_portfolio(folder)
+    with ExitStack() as stack:
+        lock = run_folder.claim(folder)
+        stack.callback(lock.release)
+        if goes_on:
+            config = run_folder.load(folder)
+            stored = run_folder.stored_arguments(config)
+            if arguments.resume is None:
+                run_folder.check_same_search(folder, stored, arguments)
+            arguments = continued(stored, arguments)
+            config["plan"]["num_trials"] = _grown(config, arguments)
+            config["arguments"] |= {"time_budget": arguments.time_budget, "gpu_hours": arguments.gpu_hours}
+        members = []
+        for member in arguments_of_members(arguments, folder):
+            members.append(open_search(member, command))
+            stack.callback(members[-1].lock.release)
+        if not goes_on:
+            config = _new_config(arguments, command, members)
+        run_folder.save(folder, config)
+        yield PortfolioSearch(folder, config, arguments, tuple(members), lock)
+
+
+def _new_config(arguments: Arguments, command: str, members: Sequence[Search]) -> dict[str, Any]:
+    budget = (arguments.trials, arguments.time_budget, arguments.gpu_hours)
+    by_default = (
+        sum(member.space.trials for member in members) if budget == (None, None, None) else run_folder.UNBOUNDED
+    )
+    return {
+        "format": run_folder.FORMAT_VERSION,
+        "search_id": secrets.token_hex(4),
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "arguments": run_folder.plain(arguments),
+        MEMBERS: [member.space.name for member in members],
+        "plan": {"family": "several", "num_trials": arguments.trials or by_default},
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+    }
+
+
+def _grown(config: dict[str, Any], arguments: Arguments) -> int:
+    stored = int(config["plan"]["num_trials"])
+    if arguments.trials is None or stored >= run_folder.UNBOUNDED:
+        return arguments.trials or stored
+    return max(stored, arguments.trials)
+
+
+def _events(search: PortfolioSearch) -> list[Event]:
+    """Of all records, in the order of time."""
+    paths = [search.record_file, *(member.folder / run_folder.RECORD_FILE for member in search.members)]
+    found = [event for path in paths if path.exists() for event in read_events(path) if "at" in event]
+    return sorted(found, key=lambda event: event["at"])
+
+
+def _num_begun(search: PortfolioSearch) -> int:
+    return sum(event["kind"] == "suggested" for event in _events(search))
+
+
+def _is_finished(search: PortfolioSearch) -> bool:
+    events = read_events(search.record_file) if search.record_file.exists() else []
+    if not events or events[-1]["kind"] != "ended":
+        return False
+    reason, arguments = events[-1]["reason"], search.arguments
+    if reason == TIME_BUDGET:
+        return arguments.time_budget is not None and seconds_used(_events(search)) >= arguments.time_budget
+    if reason == GPU_BUDGET:
+        return arguments.gpu_hours is not None and _gpu_seconds(search) >= arguments.gpu_hours * 3600
+    return reason == ALL_TRIED or (reason == TRIALS and _num_begun(search) >= search.num_trials)
+
+
+def _gpu_seconds(search: PortfolioSearch) -> float:
+    records = (member.folder / run_folder.RECORD_FILE for member in search.members)
+    return sum(gpu_seconds_used(read_events(path)) for path in records if path.exists())
+
+
+def _sit(
+    search: PortfolioSearch, data: Sequence[TaskData], record: Record, records: Sequence[Record], console: Console
+) -> str:
+    """Run what is left of the budget; returns what ended the sitting."""
+    from search.cluster import joined_cluster
+    from search.tune_adapters import SittingStopper
+
+    arguments = search.arguments
+    mode, line = tracking_mode(arguments)
+    used = seconds_used(_events(search))
+    studies = [
+        open_study(member, one, num_trials=run_folder.UNBOUNDED, space=member.space.name)
+        for member, one in zip(search.members, records, strict=True)
+    ]
+    stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, studies))
+    with joined_cluster(arguments.address) as cluster, interruptible(stopper):
+        console.print(
+            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
+            soft_wrap=True,
+        )
+        resources = [
+            choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
+            for member in search.members
+        ]
+        check_gpu_hours(arguments, max(one.gpus for one in resources))
+        for study, one in zip(studies, resources, strict=True):
+            study.take_resources(one.cpus, one.gpus)
+        plans = [make_trial_plan(*each) for each in zip(search.members, data, resources, strict=True)]
+        joined = [
+            MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
+            for member, study, one in zip(search.members, studies, resources, strict=True)
+        ]
+        machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
+        portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
+        with ExitStack() as stack:
+            shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
+            view = LiveView(console, num_trials=shown, max_epochs=0, known=portfolio.trials)
+            if line:
+                view.say(line)
+            for member, study in zip(search.members, studies, strict=True):
+                watch(member, study, view, mode, stack)
+                study.listeners.append(_BoardKeeper(search, studies))
+            stack.enter_context(view)
+            for member, study, plan, one in zip(search.members, studies, plans, resources, strict=True):
+                if member.family.prepare and not stopper.stop_all():
+                    prepare(member, study, plan, one, stopper, view)
+            if not stopper.stop_all():
+                tune_portfolio(
+                    portfolio, plans, resources, stopper, search.folder, max_failures=arguments.max_failures
+                )  # fmt: skip
+            ending = _ending(stopper, portfolio)
+            if ending != INTERRUPTED:
+                _export(search, studies, plans, resources, view)
+            portfolio.end(ending)
+    return ending
+
+
+class _BoardKeeper:
+    """A study's listener that keeps the whole search's board up to date."""
+
+    def __init__(self, search: PortfolioSearch, studies: Sequence[Study]) -> None:
+        self._search = search
+        self._studies = studies
+
+    def __call__(self, trial: StudyTrial, event: Event) -> None:
+        if event["kind"] in FINAL_EVENTS:
+            found = [(list(study.trials.values()), study.baselines) for study in self._studies]
+            board = portfolio_board(self._search, found, ended=False)
+            write_leaderboard(self._search.folder, board, self._search.config, ending=None)  # fmt: skip
+
+
+def _ending(stopper: Any, portfolio: Portfolio) -> str:
+    if stopper.interrupted:
+        return INTERRUPTED
+    if portfolio.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):
+        return TIME_BUDGET if stopper.out_of_time else GPU_BUDGET
+    return ALL_TRIED if portfolio.exhausted else TRIALS
+
+
+def _export(
+    search: PortfolioSearch,
+    studies: Sequence[Any],
+    plans: Sequence[Any],
+    resources: Sequence[Resources],
+    view: LiveView,
+) -> None:
+    """The classical baseline, each member's bundle, and the winner's as the whole search's."""
+    best = best_of(study.best for study in studies if study.best is not None)
+    if best is None:
+        return
+    several = [study for member, study in zip(search.members, studies, strict=True) if member.family.classical]
+    if several:
+        add_classical(several, plans[0], view)
+    for member, study, plan, one in zip(search.members, studies, plans, resources, strict=True):
+        if study.best is not None:
+            export_best(member, study.best, plan, one)
+        # a search of its own from now on, as long as it is: --resume SPACE --finalists K does not search on
+        member.config["plan"]["num_trials"] = len(study.trials)
+        run_folder.save(member.folder, member.config)
+    target = search.folder / run_folder.BEST_FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(search.folder / best.space / run_folder.BEST_FOLDER, target, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copy2(source, target)
+
+
+def portfolio_board(search: PortfolioSearch, found: Sequence[Found], *, ended: bool) -> pd.DataFrame:
+    """The members' boards as one: trials are called ``SPACE/tNNNN``, and the classical baseline stands once.
+
+    Args:
+        search: whose
+        found: trials and baselines of each member
+        ended: whether the search ended for good
+    """
+    boards: list[pd.DataFrame] = []
+    for member, (trials, baselines) in zip(search.members, found, strict=True):
+        board = leaderboard(trials, member.config, baselines=baselines, ended=ended)
+        classical = (board["origin"] == BASELINE) & (board["trial_id"] == _CLASSICAL_ROW)
+        if boards:
+            board, classical = board[~classical], classical[~classical]
+        board["trial_id"] = board["trial_id"].where(classical, member.space.name + "/" + board["trial_id"])
+        boards.append(board.astype(object))
+    together = pd.concat([board for board in boards if len(board)] or boards[:1], ignore_index=True)
+    order = together.assign(
+        failed=together["status"] == "failed", score=-together[SCORE].astype(float).fillna(float("-inf"))
+    ).sort_values(["failed", "score"], kind="stable")  # fmt: skip
+    sorted_board = together.loc[order.index].reset_index(drop=True)
+    sorted_board["rank"] = range(1, len(sorted_board) + 1)
+    fixed = [name for name in sorted_board.columns if not str(name).startswith("config.")]
+    sorted_board[fixed] = sorted_board[fixed].infer_objects()
+    return sorted_board
+
+
+def allocation_lines(search: PortfolioSearch, found: Sequence[Sequence[StudyTrial]]) -> list[str]:
+    """What each space got of the budget, and why, a sentence each; *found* are the members' trials."""
+    choices = [event for event in read_events(search.record_file) if event["kind"] == ALLOCATED]
+    seconds = [sum(trial.seconds for trial in trials) for trials in found]
+    total = sum(seconds) or 1.0
+    lines = []
+    for searched, trials, own in zip(search.members, found, seconds, strict=True):
+        name = searched.space.name
+        member = Member(name, trials, 0, 1.0)
+        reasons = [choice["reason"] for choice in choices if choice["space"] == name]
+        why = ", ".join(f"{reasons.count(reason)} by its {reason}" for reason in ("start", "floor", "prospect")
+                        if reason in reasons)  # fmt: skip
+        best = f"best {member.best:.3f}" if member.best > float("-inf") else "no score"
+        lines.append(f"{name}: {len(trials)} trials ({why}), {own / total:.0%} of the time in trials, {best}.")
+    return lines
+
+
+def _conclude(search: PortfolioSearch, ending: str, console: Console) -> int:
+    interrupted = ending == INTERRUPTED
+    for member in search.members:
+        conclude(member, ending, Console(quiet=True), Outcome())
+    records = [read_events(member.folder / run_folder.RECORD_FILE) for member in search.members]
+    found = [(list(trials_of(events).values()), baselines_of(events)) for events in records]
+    board = portfolio_board(search, found, ended=not interrupted)
+    lines = allocation_lines(search, [trials for trials, _ in found])
+    best = best_of(trial for trials, _ in found for trial in trials)
+    baselines = {one.name: one for _, several in found for one in several}
+    won = [] if interrupted else gains(best, baselines.values(), search.config["data"]["val_totals"])
+    write_leaderboard(
+        search.folder, board, search.config, ending=None if interrupted else ending, gains=[*won, *lines]
+    )  # fmt: skip
+    if len(board):
+        console.print(board_table(board))
+        for line in (*caption(board, search.config), *won, *lines):
+            console.print(line, soft_wrap=True)
+    failed = board[board["status"] == "failed"]
+    if len(failed):
+        console.print(
+            f"{len(failed)} of {_num_begun(search)} trials failed; {failed['trial_id'].iloc[0]}: "
+            f"{failed['reason'].iloc[0]}",
+            style="red",
+            soft_wrap=True,
+        )
+    if interrupted:
+        return say_interrupted(search.folder, console)
+    console.print(f"ended by: {ending}; {search.folder / 'leaderboard.md'}", soft_wrap=True)
+    if best is None:
+        return EXIT_NOTHING
+    console.print(f"use the winner:  python search/predict.py {search.folder / run_folder.BEST_FOLDER} CLIP",
+                  soft_wrap=True)  # fmt: skip
+    return EXIT_OK

@@ -64,7 +64,8 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{options.space}, {options.trials} trials of up to {options.epochs} epochs: opened in {seconds:.1f} s; a "
-        f"proposal takes {statistics.median(milliseconds):.0f} ms (most {max(milliseconds):.0f} ms); {peak:.0f} MB at peak"
+        f"proposal takes {statistics.median(milliseconds):.0f} ms (most {max(milliseconds):.0f} ms); "
+        f"{peak:.0f} MB at peak"
     )
 
 

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.parameters import Value
 from search.space import Space
+from search.tpe import Tpe
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 
@@ -42,7 +43,7 @@ class _Sequence(optuna.samplers.QMCSampler):
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     # n_startup_trials: below ten, TPE fits a density to noise (Optuna's default, Bergstra 2011 used 20)
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
+    "tpe": lambda seed: Tpe(seed=seed, multivariate=True, group=True, constant_liar=True),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
     "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),

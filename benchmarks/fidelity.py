@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 MAX_EPOCHS, GRACE, REDUCTION = 27, 3, 3
 SLOWEST = (2, 4, 8)  # epochs that the best configurations take to learn
-SCHEDULERS = ("asha", "hyperband", "none")
+SCHEDULERS = ("asha", "checked-asha", "hyperband", "none")
 
 
 def score(config: dict[str, Any], epoch: int, slowest: float) -> float:
@@ -122,6 +122,8 @@ def best_found(searcher: Searcher, rule: Any, epochs: int, slowest: float, seed:
             stopped = rule.report(number, epoch, scores[-1]) is not None
             if stopped or used >= epochs:
                 break
+        if len(scores) == MAX_EPOCHS:
+            rule.completed(number)
         searcher.tell(name, scores, stopped=stopped or len(scores) < MAX_EPOCHS)
         best = max(best, (max(scores), score(config, MAX_EPOCHS, slowest)))
         number += 1
@@ -149,8 +151,9 @@ def main() -> None:
         f"{options.epochs} epochs a search, {MAX_EPOCHS} at most a trial, first rung at {GRACE}, {options.seeds} seeds"
     )
     for slowest in SLOWEST:
+        by_scheduler: dict[str, dict[str, list[tuple[float, int]]]] = {}
         for scheduler in SCHEDULERS:
-            found = {}
+            found = by_scheduler[scheduler] = {}
             for name, make in arms.items():
                 rules = (
                     make_rule(scheduler, grace=GRACE, reduction_factor=REDUCTION, max_epochs=MAX_EPOCHS)
@@ -164,11 +167,16 @@ def main() -> None:
                 f"{name} {_mean_sd([value for value, _ in some])} ({statistics.mean(n for _, n in some):.0f} trials)"
                 for name, some in found.items()
             )
-            pairs = zip(found["ours"], found["OptunaSearch"], strict=True)
-            differences = [ours - stock for (ours, _), (stock, _) in pairs]
-            better = sum(difference > 0 for difference in differences)
-            print(f"slowest {slowest}, {scheduler}: {told}; ours − OptunaSearch {_mean_sd(differences)}, better with "
-                  f"{better} seeds", flush=True)  # fmt: skip
+            print(f"slowest {slowest}, {scheduler}: {told}; ours − OptunaSearch "
+                  f"{_difference(found['ours'], found['OptunaSearch'])}", flush=True)  # fmt: skip
+        ours, stock = by_scheduler["checked-asha"]["ours"], by_scheduler["asha"]["OptunaSearch"]
+        print(f"slowest {slowest}: ours under checked-asha − OptunaSearch under asha {_difference(ours, stock)}")
+
+
+def _difference(ours: list[tuple[float, int]], others: list[tuple[float, int]]) -> str:
+    differences = [one - other for (one, _), (other, _) in zip(ours, others, strict=True)]
+    better = sum(difference > 0 for difference in differences)
+    return f"{_mean_sd(differences)}, better with {better} seeds"
 
 
 def _mean_sd(values: list[float]) -> str:

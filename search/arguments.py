@@ -11,7 +11,7 @@ from search.space import check_space_name, known_spaces, space_summary
 from ser_data.errors import UserError
 
 SAMPLER_NAMES = ("tpe", "random", "gp", "cmaes", "qmc", "grid")
-SCHEDULER_NAMES = ("asha", "hyperband", "median", "none")
+SCHEDULER_NAMES = ("asha", "checked-asha", "hyperband", "median", "none")
 PRECISIONS = ("auto", "fp32", "bf16")
 CACHE_PRECISIONS = ("bf16", "fp32")
 FOLDS = ("own", "all")
@@ -145,8 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         "--scheduler",
         type=_one_of("--scheduler", SCHEDULER_NAMES),
         metavar="NAME",
-        help="asha (default): keeps the best third at each rung. hyperband: several graces, when early scores "
-        "mislead. median: gentle. none: every trial runs to its end",
+        help="asha (default): keeps the best third at each rung. checked-asha: the same, but some that would be cut "
+        "run on, and a rung that ranks trials otherwise than their ends do stops cutting: when early scores may "
+        "mislead, from some 20 trials on. hyperband: several graces, likewise. median: gentle. none: every trial runs "
+        "to its end",
     )
     add("--grace", type=_count, metavar="EPOCHS", help="epochs before the first rung (default: the space's)")
     add("--fix", action="append", metavar="NAME=VALUE", help="pin a searched parameter; repeatable")

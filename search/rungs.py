@@ -4,7 +4,8 @@ A stopping rule sees each epoch of each trial once, in the order of the record, 
 It depends on nothing else, so replaying the record gives the same rungs as never having stopped.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Protocol
@@ -27,6 +28,9 @@ class StoppingRule(Protocol):
             why the trial stops here, in words, or None if it goes on
         """
 
+    def completed(self, number: int) -> None:
+        """Trial *number*, whose last epoch was reported, was through with it."""
+
 
 class RungGroups:
     """A rule of its own for each group of trials that may be compared epoch by epoch.
@@ -43,10 +47,17 @@ class RungGroups:
 
     def report(self, config: Mapping[str, Any], number: int, epoch: int, score: float) -> str | None:
         """As :meth:`StoppingRule.report`, among the trials of the configuration's group."""
+        return self._rule(config).report(number, epoch, score)
+
+    def completed(self, config: Mapping[str, Any], number: int) -> None:
+        """As :meth:`StoppingRule.completed`, among the trials of the configuration's group."""
+        self._rule(config).completed(number)
+
+    def _rule(self, config: Mapping[str, Any]) -> StoppingRule:
         group = self._group_of(config)
         if group not in self.rules:
             self.rules[group] = self._make()
-        return self.rules[group].report(number, epoch, score)
+        return self.rules[group]
 
 
 class NoStopping:
@@ -54,6 +65,9 @@ class NoStopping:
 
     def report(self, number: int, epoch: int, score: float) -> str | None:
         return None
+
+    def completed(self, number: int) -> None:
+        """Nothing depends on it."""
 
 
 def rung_epochs(grace: int, reduction_factor: int, max_epochs: int) -> list[int]:
@@ -110,6 +124,69 @@ class Asha:
         cutoff = sorted(rung.values(), reverse=True)[promoted - 1]
         return None if best >= cutoff else f"rung {epoch}: {best:.3f} < {cutoff:.3f}"
 
+    def completed(self, number: int) -> None:
+        """Nothing depends on it."""
+
+
+@dataclass
+class CheckedAsha(Asha):
+    """ASHA whose rungs have to prove themselves: one that ranks trials otherwise than their ends do stops cutting.
+
+    Of the trials that a rung would cut, one in a few runs on to its end. They and those that were promoted say how well
+    the rung's ranking agrees with the final one (Kendall's τ between the best score at the rung and at the end). A rung
+    whose agreement is below ``_LEAST_AGREEMENT`` lets everybody pass until further ends show better; one that has
+    proved itself is checked more rarely. What it gains where early scores mislead, and costs where they do not:
+    benchmarks/fidelity.py.
+    """
+
+    _ends: dict[int, float] = field(init=False, default_factory=dict)
+    _spared: set[int] = field(init=False, default_factory=set)
+    _due: dict[int, int] = field(init=False, default_factory=dict)  # by rung: trials that it would have cut
+
+    def report(self, number: int, epoch: int, score: float) -> str | None:
+        cut = super().report(number, epoch, score)
+        if cut is None or number in self._spared:
+            return None
+        agreement = self.agreement(epoch)
+        if agreement is not None and agreement < _LEAST_AGREEMENT:
+            return None
+        due = self._due[epoch] = self._due.get(epoch, -1) + 1
+        if due % (_CHECK_UNPROVED if agreement is None else _CHECK_PROVED) == 0:
+            self._spared.add(number)
+            return None
+        return cut
+
+    def completed(self, number: int) -> None:
+        self._ends[number] = self._best[number]
+
+    def agreement(self, epoch: int) -> float | None:
+        """Kendall's τ of the rung at *epoch* with the ends of trials, None while too few have ended."""
+        both = [(self.rungs[epoch][number], end) for number, end in self._ends.items() if number in self.rungs[epoch]]
+        return kendall(both[-_LATEST_ENDS:]) if len(both) >= _FEWEST_ENDS else None
+
+
+_FEWEST_ENDS = 5  # trials that have to end before a rung is judged
+_LATEST_ENDS = 100  # trials that it is judged by: the sampler's early ones are of another kind
+_LEAST_AGREEMENT = 0.4  # τ; two rankings of the same network's seeds agree better
+_CHECK_UNPROVED, _CHECK_PROVED = 6, 12  # one in so many that would be cut runs on
+
+
+def kendall(pairs: Sequence[tuple[float, float]]) -> float:
+    """Kendall's τ-b in [-1, 1] of two rankings; 0 where one of them is all ties.
+
+    >>> kendall([(1, 1), (2, 3), (3, 2)])
+    0.3333333333333333
+    """
+    agreeing = first_apart = second_apart = 0
+    for place, (a, b) in enumerate(pairs):
+        for c, d in pairs[:place]:
+            first, second = (a > c) - (a < c), (b > d) - (b < d)
+            agreeing += first * second
+            first_apart += first != 0
+            second_apart += second != 0
+    apart = math.sqrt(first_apart * second_apart)
+    return agreeing / apart if apart else 0.0
+
 
 @dataclass
 class Hyperband:
@@ -130,6 +207,9 @@ class Hyperband:
 
     def report(self, number: int, epoch: int, score: float) -> str | None:
         return self.brackets[number % len(self.brackets)].report(number, epoch, score)
+
+    def completed(self, number: int) -> None:
+        """Nothing depends on it."""
 
 
 @dataclass
@@ -155,9 +235,13 @@ class MedianStopping:
             return None
         return f"epoch {epoch}: {max(own):.3f} < median {cutoff:.3f}"
 
+    def completed(self, number: int) -> None:
+        """Nothing depends on it."""
+
 
 RULES: dict[str, Callable[[int, int, int], StoppingRule]] = {
     "asha": Asha,
+    "checked-asha": CheckedAsha,
     "hyperband": Hyperband,
     "median": lambda grace, reduction_factor, max_epochs: MedianStopping(grace),
     "none": lambda grace, reduction_factor, max_epochs: NoStopping(),

@@ -299,6 +299,7 @@ class Study:
     def _judge(self, trial: StudyTrial, cut: str | None) -> None:
         """Write down that *trial* is through, or that the rule cut it."""
         if len(trial.epochs) >= full_length(trial.config, self._max_epochs):
+            self._rungs.completed(trial.config, trial.number)
             self._finish(trial.number, {"kind": "done", "number": trial.number})
         elif cut is not None:
             self._finish(trial.number, {"kind": "stopped", "number": trial.number, "reason": cut})
@@ -334,6 +335,8 @@ class Study:
                 report = event["report"]
                 trial = self.trials[event["number"]]
                 cuts[trial.number] = self._rungs.report(trial.config, trial.number, report[EPOCH], report[SCORE])
+            elif event["kind"] == "done":
+                self._rungs.completed(self.trials[event["number"]].config, event["number"])
         for number in sorted(self.trials):
             trial = self.trials[number]
             state = _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING

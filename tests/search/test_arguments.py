@@ -20,7 +20,7 @@ from ser_data.errors import UserError
         (["--time-budget", "60"], r"--time-budget '60' is not accepted: .*Example: --time-budget 90m"),
         (["--time-budget", "0m"], r"a time above 0 with its unit"),
         (["--sampler", "tpo"], r"--sampler 'tpo' is not known. Known: tpe, random, gp"),
-        (["--scheduler", "pbt"], r"--scheduler 'pbt' is not known. Known: asha, hyperband, median, none"),
+        (["--scheduler", "pbt"], r"--scheduler 'pbt' is not known. Known: asha, checked-asha, hyperband, median, none"),
         (["--emotions", "happy"], r"--emotions 'happy' is not accepted: .*Example: --emotions happy,sad"),
         (["--emotions", "sad,sad"], r"two or more different emotions"),
         (["--fix", "blocks"], r"--fix 'blocks' is not accepted: it takes NAME=VALUE"),

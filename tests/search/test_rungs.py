@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
-from search.rungs import RULES, Asha, Hyperband, MedianStopping, RungGroups, make_rule, rung_epochs
+from search.rungs import (
+    RULES,
+    Asha,
+    CheckedAsha,
+    Hyperband,
+    MedianStopping,
+    RungGroups,
+    kendall,
+    make_rule,
+    rung_epochs,
+)
 from ser_data.errors import UserError
 
 
@@ -88,3 +99,63 @@ def test_replaying_the_reports_gives_the_same_verdicts(seed: int, name: str) -> 
     first, again = (make_rule(name, grace=1, reduction_factor=3, max_epochs=9) for _ in range(2))
     verdicts = [first.report(*report) for report in reports]
     assert [again.report(*report) for report in reports] == verdicts
+
+
+def ended(rule: CheckedAsha, number: int, at_rung: float, at_end: float) -> str | None:
+    """A trial of three epochs with a rung at the first."""
+    cut = rule.report(number, 1, at_rung)
+    if cut is None:
+        rule.report(number, 2, at_rung)
+        rule.report(number, 3, at_end)
+        rule.completed(number)
+    return cut
+
+
+class TestCheckedAsha:
+    def test_it_cuts_as_asha_does_but_for_one_in_six_that_runs_on(self) -> None:
+        rule, plain = CheckedAsha(1, 3, 3), Asha(1, 3, 3)
+        scores = [0.9, 0.8, *[0.5 - 0.01 * number for number in range(14)]]
+        cuts = [rule.report(number, 1, score) for number, score in enumerate(scores)]
+        expected = [plain.report(number, 1, score) for number, score in enumerate(scores)]
+        cut_by_asha = [number for number, cut in enumerate(expected) if cut is not None]
+        spared = [number for number in cut_by_asha if cuts[number] is None]
+        assert spared == cut_by_asha[::6]
+        assert [cuts[number] for number in cut_by_asha if number not in spared] == [
+            expected[number] for number in cut_by_asha if number not in spared
+        ]
+
+    def test_a_spared_trial_is_spared_at_every_later_rung(self) -> None:
+        rule = CheckedAsha(1, 2, 8)
+        for number, score in enumerate((0.9, 0.1)):
+            assert rule.report(number, 1, score) is None  # the second is the first that would be cut
+        for epoch in range(2, 9):
+            for number, score in enumerate((0.9, 0.1)):
+                assert rule.report(number, epoch, score) is None
+        assert rule.report(2, 1, 0.05) is not None
+
+    def test_a_rung_that_ranks_otherwise_than_the_ends_stops_cutting(self) -> None:
+        rule = CheckedAsha(1, 2, 3)
+        # the better at the rung, the worse at the end
+        rising = [(0.1 * number, 0.9 - 0.1 * number) for number in range(5)]
+        for number, (at_rung, at_end) in enumerate(rising):
+            assert ended(rule, number, at_rung, at_end) is None  # each leads when it comes, so none is cut
+        assert rule.agreement(1) == pytest.approx(-1)
+        assert [ended(rule, number, 0.01, 0.5) for number in range(5, 25)] == [None] * 20
+
+    def test_a_rung_that_has_proved_itself_is_checked_more_rarely(self) -> None:
+        rule = CheckedAsha(1, 2, 3)
+        for number in range(6):
+            assert ended(rule, number, 0.1 * number, 0.1 * number + 0.2) is None
+        assert rule.agreement(1) == pytest.approx(1)
+        cuts = [ended(rule, number, -0.01 * number, 0.1 - 0.01 * number) for number in range(6, 42)]
+        assert [place for place, cut in enumerate(cuts) if cut is None] == [0, 12, 24]
+
+    def test_without_ends_nothing_is_said_of_a_rung(self) -> None:
+        assert CheckedAsha(1, 3, 9).agreement(1) is None
+
+    def test_kendalls_tau_is_scipys(self) -> None:
+        generator = np.random.default_rng(0)
+        for _ in range(20):
+            pairs = [(int(a), int(b)) for a, b in generator.integers(0, 6, size=(15, 2))]
+            assert kendall(pairs) == pytest.approx(kendalltau(*zip(*pairs, strict=True)).statistic)
+        assert kendall([(1, 1), (1, 2)]) == 0.0

@@ -19,7 +19,7 @@ DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
 #: What decides how long and on what a search runs, not what it finds: a resume may give it anew.
 CHANGEABLE = (
     "trials", "time_budget", "gpu_hours", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_failures",
-    "address", "wandb", "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force",
+    "epoch_timeout", "address", "wandb", "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force",
 )  # fmt: skip
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -46,6 +46,7 @@ class Arguments:
     gpus_per_trial: float | None = None
     max_concurrent: int | None = None
     max_failures: int = 1
+    epoch_timeout: float | None = 6 * 3600.0
     address: str = "auto"
     cache_dir: Path = DEFAULT_CACHE
     cache_gb: float = 20.0
@@ -124,7 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="configurations in all (default: the space's, or what --time-budget allows)",
     )
-    add("--time-budget", type=_seconds, metavar="90m", help="wall time, s, m or h; running trials keep their score")
+    add(
+        "--time-budget",
+        type=_seconds("--time-budget", "90m"),
+        metavar="90m",
+        help="wall time, s, m or h; running trials keep their score",
+    )
     add(
         "--gpu-hours",
         type=_positive,
@@ -208,6 +214,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--gpus-per-trial", type=_auto(_fraction), metavar="F|auto", help="GPUs of one trial (default: auto)")
     add("--max-concurrent", type=_auto(_count), metavar="N|auto", help="trials at a time (default: what fits)")
     add("--max-failures", type=_whole, metavar="N", help="retries of one trial (default: 1)")
+    add(
+        "--epoch-timeout",
+        type=_seconds("--epoch-timeout", "30m", or_none=True),
+        metavar="6h|none",
+        help="a trial without an epoch for as long hangs: its process is ended, and it counts as a failure like any "
+        "other (default: 6h; s, m or h; the first epoch includes computing features)",
+    )
     add("--address", metavar="auto|local|HOST:PORT", help="Ray cluster to join (default: auto)")
     add("--cache-dir", type=Path, metavar="DIR", help=f"prepared data and features (default: {DEFAULT_CACHE})")
     add("--cache-gb", type=_positive, metavar="GB", help="how much the features may take there (default: 20)")
@@ -246,11 +259,17 @@ def _random_weights(text: str) -> bool:
     return False
 
 
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if match is None or float(match[1]) <= 0:
-        raise _refuse("--time-budget", text, "a time above 0 with its unit", "Example: --time-budget 90m (or 30s, 2h)")
-    return float(match[1]) * _UNITS[match[2]]
+def _seconds(option: str, example: str, *, or_none: bool = False) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        if or_none and text == "none":
+            return 0.0
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+        if match is None or float(match[1]) <= 0:
+            accepted = "a time above 0 with its unit" + (", or none" if or_none else "")
+            raise _refuse(option, text, accepted, f"Example: {option} {example} (or 30s, 2h)")
+        return float(match[1]) * _UNITS[match[2]]
+
+    return convert
 
 
 def _whole_number(text: str, low: int) -> int:

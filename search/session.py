@@ -272,6 +272,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         max_epochs=search.config["plan"]["max_epochs"],
         threads=resources.cpus,
         corners=search.space.smallest_and_largest(),
+        epoch_timeout=arguments.epoch_timeout or None,
     )
 
 

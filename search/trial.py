@@ -4,9 +4,12 @@ A trial always begins by looking for its own last checkpoint, so a resumed searc
 case. It reports the epochs of the checkpoint again; the study passes over those it knows.
 """
 
+import contextlib
 import dataclasses
+import errno
 import importlib
 import pickle
+import shutil
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from typing import Any
 
 from search.result_keys import EPOCH, EXTRAS, FACTS, NUM_PARAMETERS, PRECISION, SCORE
 from search.space import full_length
+from search.watchdog import Watchdog
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 
@@ -25,7 +29,9 @@ MEMBER_SPAN = (
 CONFIG = "config"
 CHECKPOINT_FILE = "checkpoint.pt"
 SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained
+DISK_FULL = "disk_full"  # reported instead of an epoch when its checkpoint found no room
 _PROBE_CLIPS = 12
+_LEAST_FREE_BYTES = 4 * 2**20  # below, a failed write is blamed on the disk
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class TrialPlan:
         max_epochs: a trial's full length, where its configuration names no shorter one
         threads: threads that torch may use
         corners: the space's smallest and largest configuration, tried out by each worker before its first trial
+        epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
     """
 
     run_folder: str
@@ -49,6 +56,7 @@ class TrialPlan:
     max_epochs: int
     threads: int
     corners: tuple[Mapping[str, Any], ...] = ()
+    epoch_timeout: float | None = None
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
@@ -68,12 +76,17 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
     """The function that Ray Tune runs on a worker, once per trial."""
     from ray import tune
 
-    problem = _check_corners(plan)
-    if problem is not None:
-        tune.report({SPACE_PROBLEM: problem})
-        return
-    for report in epochs_of_trial(config[NUMBER], config[CONFIG], plan):
-        tune.report(report)
+    with Watchdog(trial_folder(Path(plan.run_folder), config[NUMBER]), plan.epoch_timeout) as watchdog:
+        problem = _check_corners(plan)
+        if problem is not None:
+            tune.report({SPACE_PROBLEM: problem})
+            return
+        try:
+            for report in epochs_of_trial(config[NUMBER], config[CONFIG], plan):
+                tune.report(report)
+                watchdog.pat()
+        except DiskFullError as error:
+            tune.report({DISK_FULL: str(error)})
 
 
 def run_member_trial(config: Mapping[str, Any], plans: Sequence[TrialPlan]) -> None:
@@ -89,6 +102,7 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         the report of each epoch, after its checkpoint is on disk; epochs of the checkpoint first
 
     Raises:
+        DiskFullError: a checkpoint could not be written for want of room; the one before is still there
         Exception: whatever building or training raised; its traceback is left in the trial's folder
     """
     folder = trial_folder(Path(plan.run_folder), number)
@@ -102,6 +116,8 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         for result in trial.trainer.run():
             _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
             yield _report(trial, result)
+    except DiskFullError:
+        raise  # not of the trial's making
     except Exception as error:
         # Ray hands the driver a pickled traceback at best; a file survives the worker
         text = "".join(traceback.format_exception(error))
@@ -211,12 +227,31 @@ def load_checkpoint(trial: Any, path: Path) -> None:
     trial.trainer.load_state(state)
 
 
+class DiskFullError(Exception):
+    """A checkpoint could not be written for want of room."""
+
+
 def _save_checkpoint(trial: Any, path: Path) -> None:
     import torch
 
     unfinished = path.with_suffix(".tmp")
-    torch.save(trial.trainer.state(), unfinished)
-    unfinished.replace(path)
+    try:
+        torch.save(trial.trainer.state(), unfinished)
+        unfinished.replace(path)
+    except (OSError, RuntimeError) as error:
+        full = _is_disk_full(error, path.parent)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        if full:
+            raise DiskFullError(f"{path} cannot be written: the disk is full") from error
+        raise
+
+
+def _is_disk_full(error: Exception, folder: Path) -> bool:
+    """Whether *error* is for want of room; torch's zip writer tells no errno."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
 
 
 def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:

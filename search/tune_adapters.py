@@ -20,7 +20,9 @@ from ray.tune.search import Searcher
 from search.portfolio import Portfolio
 from search.result_keys import SCORE
 from search.study import Study
-from search.trial import CONFIG, NUMBER, SPACE_PROBLEM
+from search.trial import CONFIG, DISK_FULL, NUMBER, SPACE_PROBLEM
+from search.watchdog import HANG_FILE, hung
+from ser_data.errors import UserError
 
 
 class StudySearcher(Searcher):
@@ -87,6 +89,13 @@ class StudyScheduler(FIFOScheduler):
         assert self._study is not None
         if SPACE_PROBLEM in result:
             self._stopper.space_problem = result[SPACE_PROBLEM]
+        if DISK_FULL in result:
+            self._stopper.fail(
+                UserError(
+                    f"{result[DISK_FULL]}. No trial is lost: free some disk space, then go on with --resume and the "
+                    "search's folder; the running trials go on from the epoch before."
+                )
+            )
         if self._stopper.stop_all():
             return TrialScheduler.STOP
         stop = True
@@ -140,7 +149,11 @@ class SittingStopper(Stopper):
         try:
             yield
         except Exception as error:
-            self.failure = self.failure or error
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the sitting with *error*, unless another ended it before."""
+        self.failure = self.failure or error
 
     def interrupt(self) -> None:
         self._interrupted.set()
@@ -173,6 +186,8 @@ class SittingStopper(Stopper):
 
 def _reason(error_file: Path) -> str:
     """The error at the end of the traceback that the trial left, in one line, or that it left none."""
+    if hung(error_file.parent):
+        return f"it hung: no epoch within --epoch-timeout; where it stood is in {error_file.parent / HANG_FILE}"
     try:
         lines = error_file.read_text().strip().splitlines()
     except FileNotFoundError:

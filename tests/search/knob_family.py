@@ -4,6 +4,7 @@ A trial's ``fault`` says what it does wrong; ``FAULTS`` lists them. What a worke
 its task, since a test cannot look into another process: ``loaded.txt`` has a line per checkpoint that was taken up.
 """
 
+import errno
 import os
 import signal
 import time
@@ -25,6 +26,9 @@ FAULTS = {
     "no_score": "reports no val_uar at all",
     "worker_dies_once": "its process is killed at the start of its second epoch, the first time",
     "ends_early": "returns after its first epoch",
+    "hangs": "sleeps for ever in its second epoch",
+    "disk_full_once": "finds no room for the checkpoint of its second epoch, the first time",
+    "out_of_memory": "raises MemoryError in its second epoch",
 }
 SHAPE = (0.5, 1.0, 0.75)  # of the score over the epochs: it peaks at the second, and repeats its last value after
 SPEAKERS, EMOTIONS, CLIPS = 2, 6, 2  # validation part of the tone corpus: clips of each emotion by each speaker
@@ -80,11 +84,19 @@ class KnobTrainer:
     def _misbehave(self) -> None:
         if self._fault == "raises":
             raise ValueError(f"a fault in the second epoch,\nx is {self._x}")
-        if self._fault == "worker_dies_once":
-            marker = self._folder / "died.txt"
-            if not marker.exists():
-                marker.write_text(str(self._x))
-                os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault == "worker_dies_once" and self._first_time("died"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault == "out_of_memory":
+            raise MemoryError(f"no room for x={self._x}")
+        while self._fault == "hangs":
+            time.sleep(1)
+
+    def _first_time(self, what: str) -> bool:
+        marker = self._folder / f"{what}.txt"
+        if marker.exists():
+            return False
+        marker.write_text(str(self._x))
+        return True
 
     def _result(self, epoch: int) -> EpochResult:
         score: float | None = score_of(self._x, epoch)
@@ -108,6 +120,8 @@ class KnobTrainer:
         return np.eye(len(self._task.emotions))[predicted]
 
     def state(self) -> dict[str, Any]:
+        if self._fault == "disk_full_once" and len(self.history) == 2 and self._first_time("full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return {"history": [result.to_dict() for result in self.history]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

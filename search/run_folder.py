@@ -23,6 +23,8 @@ from ser_data.errors import UserError
 FORMAT_VERSION = 1
 UNBOUNDED = 1_000_000  # trials, where a time budget alone ends the search
 CONFIG_FILE = "config.json"
+PREVIOUS_CONFIG_FILE = ".config.json.before"
+RECOVERED = "recovered"  # a note in a configuration that was read from there; never written
 RECORD_FILE = "events.jsonl"
 JOURNAL_FILE = "study.journal"
 BEST_FOLDER = "best"
@@ -136,18 +138,24 @@ def _num_trials(arguments: Arguments, space: Space) -> int:
 
 
 def save(folder: Path, config: Mapping[str, Any]) -> None:
-    write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+    """Write ``config.json``, and keep what it was: the only state that the record does not hold."""
+    path, text = folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n"
+    with contextlib.suppress(OSError, ValueError):
+        before = path.read_text()
+        if before != text and isinstance(json.loads(before), dict):
+            write_atomically(folder / PREVIOUS_CONFIG_FILE, before)
+    write_atomically(path, text)
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """``config.json`` of the search in *folder*.
+    """``config.json`` of the search in *folder*; where it is damaged, what it was before its last change.
 
     Raises:
-        UserError: there is none, it is damaged, or another version wrote it
+        UserError: there is none, it is damaged and so is the one before, or another version wrote it
     """
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text())
+        config = _parsed(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} holds no search: it has no {CONFIG_FILE}. Name the folder that the search printed as results."
@@ -155,14 +163,23 @@ def load(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}). Restore it from a copy, or start a new search.") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is damaged (no JSON object). Restore it from a copy, or start a new search.")
+        try:
+            config = _parsed(folder / PREVIOUS_CONFIG_FILE)
+        except (OSError, ValueError):
+            raise UserError(f"{path} is damaged ({error}). Restore it from a copy, or start a new search.") from error
+        config[RECOVERED] = f"{path} was damaged ({error}): what it was before its last change is used"
     if config.get("format") != FORMAT_VERSION:
         raise UserError(
             f"{path} has format {config.get('format')!r}; this version reads format {FORMAT_VERSION}. Resume it with "
             f"the version that wrote it (commit {config.get('commit', 'unknown')}), or start a new search."
         )
+    return config
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    config = json.loads(path.read_text())
+    if not isinstance(config, dict):
+        raise ValueError("no JSON object")
     return config
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -35,14 +35,17 @@ from search.opening import (
     rule_maker,
 )
 from search.preparing import prepare_node
-from search.record import Record
+from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
-from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used
+from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used, state_of, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
 from ser_data.errors import UserError
+
+if TYPE_CHECKING:
+    from search.proposals import Proposer
 
 
 def run(arguments: Arguments, command: str, console: Console) -> int:
@@ -58,7 +61,10 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     try:
         if arguments.resume is not None and arguments.finalists:
             check_not_judged(search)
+        if (note := search.config.pop(run_folder.RECOVERED, None)) is not None:
+            console.print(f"note: {note}", soft_wrap=True)
         if is_finished(search) and not is_pending(search):
+            rebuild_views(search)
             return say_finished(search, console)
         data = load_data(search, console)
         if search.arguments.finalists:
@@ -119,6 +125,28 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
     return ending, outcome
 
 
+def rebuild_views(search: Search) -> None:
+    """Write board, epochs and Optuna's journal of a finished search anew from its record, whatever became of them."""
+    from search.proposals import StudyJournal, finished_trials
+
+    events = read_events(search.folder / run_folder.RECORD_FILE)
+    conclude(search, events[-1]["reason"], Console(quiet=True), Outcome())
+    proposer, study_name = _proposer(search)
+    for number, trial in sorted(trials_of(events).items()):
+        if proposer.replay(trial.params, trial.scores, state_of(trial)) != number:
+            raise AssertionError(f"the record skips a trial before number {number}")
+    StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished_trials(proposer.frozen_trials))
+
+
+def _proposer(search: Search) -> tuple["Proposer", str]:
+    """The search's proposer, without a trial yet, and the name of its study."""
+    from search.proposals import Proposer
+
+    arguments = search.arguments
+    study_name = f"{search.space.name}-{search.config['search_id']}"
+    return Proposer(search.space, sampler=arguments.sampler, seed=arguments.seed, study_name=study_name), study_name
+
+
 def open_study(search: Search, record: Record, *, num_trials: int, space: str = "") -> Study:
     """The study of a search, replayed from its record.
 
@@ -128,13 +156,13 @@ def open_study(search: Search, record: Record, *, num_trials: int, space: str = 
         num_trials: how many trials it may have in all
         space: what its trials are told to come from, in a search over several spaces
     """
-    from search.proposals import Proposer, StudyJournal
+    from search.proposals import StudyJournal
 
     arguments, plan = search.arguments, search.config["plan"]
-    study_name = f"{search.space.name}-{search.config['search_id']}"
+    proposer, study_name = _proposer(search)
     return Study(
         record,
-        Proposer(search.space, sampler=arguments.sampler, seed=arguments.seed, study_name=study_name),
+        proposer,
         RungGroups(rule_maker(arguments.scheduler, plan["grace"], plan["max_epochs"]), search.family.rung_group),
         num_trials=num_trials,
         max_epochs=plan["max_epochs"],

@@ -123,6 +123,11 @@ def seconds_used(events: list[Event]) -> float:
     return used + latest - start
 
 
+def state_of(trial: StudyTrial) -> TrialState:
+    """What Optuna calls what became of a trial."""
+    return _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
+
+
 def gpu_seconds_used(events: Iterable[Event]) -> float:
     """Seconds that the epochs of a record took, times the GPUs that a trial had then."""
     used = gpus = 0.0
@@ -339,8 +344,7 @@ class Study:
                 self._rungs.completed(self.trials[event["number"]].config, event["number"])
         for number in sorted(self.trials):
             trial = self.trials[number]
-            state = _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
-            if self._proposer.replay(trial.params, trial.scores, state) != number:
+            if self._proposer.replay(trial.params, trial.scores, state_of(trial)) != number:
                 raise AssertionError(f"the record skips a trial before number {number}")
         # a kill between an epoch's event and the one that ends the trial: the judgement is still due
         for number, cut in cuts.items():

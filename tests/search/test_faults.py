@@ -1,6 +1,8 @@
 """What a trial, its process or the disk may do to a search, and what is left of it; see docs/reliability.md."""
 
 import errno
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from search.arguments import parse_arguments
 from search.record import read_events
+from search.run_folder import load
 from search.trial import DiskFullError, TrialPlan, checkpoint_file, epochs_of_trial, trial_folder
 from search.watchdog import HANG_FILE, hung
 from ser_data.errors import UserError
@@ -133,3 +136,47 @@ def test_the_limit_can_be_set_and_lifted() -> None:
         UserError, match=r"--epoch-timeout '5' is not accepted: it takes a time above 0 with its unit, o"
     ):
         parse_arguments(["--epoch-timeout", "5"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("leaderboard.csv", 0.9), ("leaderboard.md", 0.0), ("epochs.parquet", 0.3), ("study.journal", 0.97)],
+)
+def test_a_view_that_was_cut_is_made_again_from_the_record(
+    knob_search: Search, finished_search: Sitting, tmp_path: Path, name: str, kept: float
+) -> None:
+    folder = Path(shutil.copytree(finished_search.folder, tmp_path / "run"))
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: int(len(whole) * kept)])
+    again = knob_search(folder, "--resume")
+    assert again.code == 0 and "is finished" in again.text
+    assert without_times(name, (folder / name).read_bytes()) == without_times(name, whole)
+
+
+def without_times(name: str, content: bytes) -> bytes:
+    """Optuna's journal notes when each trial was written; its operations are the same."""
+    if name != "study.journal":
+        return content
+    return re.sub(rb'"(datetime_[a-z]+|worker_id)": ?"[^"]*"', b"", content)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.99])
+def test_a_configuration_that_was_cut_is_taken_from_before_its_last_change_and_said(
+    knob_search: Search, finished_search: Sitting, tmp_path: Path, kept: float
+) -> None:
+    folder = Path(shutil.copytree(finished_search.folder, tmp_path / "run"))
+    assert knob_search(folder, "--resume", "--trials", "5", "--max-concurrent", "1").code == 0
+    whole = (folder / "config.json").read_bytes()
+    (folder / "config.json").write_bytes(whole[: int(len(whole) * kept)])
+    again = knob_search(folder, "--resume", "--trials", "6", "--max-concurrent", "1")
+    assert again.code == 0 and "config.json was damaged" in again.text.replace("\n", "")
+    assert len(again.trials) == 6 and again.config["plan"]["num_trials"] == 6
+    assert "recovered" not in again.config
+
+
+def test_a_configuration_without_one_before_it_is_refused_by_name(finished_search: Sitting, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished_search.folder, tmp_path / "run"))
+    (folder / ".config.json.before").unlink(missing_ok=True)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json is damaged .* Restore it from a copy, or start a new search"):
+        load(folder)

@@ -78,10 +78,20 @@ def verdicts(rows: Sequence[JudgedRow], totals: Sequence[Sequence[int]]) -> list
         return []
     winner = _compared(finalists[0], f"The winner {finalists[0].name}")
     others = [_compared(row, f"the runner-up {row.name}") for row in finalists[1:2]]
-    names = {"default": "the space's default {}", "classical": "the classical baseline (statistics + {})"}
-    others += [_compared(row, names[row.role].format(row.name)) for row in rows if row.role in names]
+    others += [
+        _compared(row, f"the space's default {row.name}") for row in rows if row.is_default and row is not finalists[0]
+    ]
+    others += [
+        _compared(row, f"the classical baseline (statistics + {row.name})") for row in rows if row.role == "classical"
+    ]
     sentences = [gain(winner, other, totals, speakers=_SPEAKERS) for other in others]
-    ensembles = [_compared(row, "The finalists' averaged probabilities") for row in rows if row.role == "ensemble"]
+    if finalists[0].is_default:
+        sentences.insert(
+            0, f"The winner {finalists[0].name} is the space's default configuration: the search found no better one."
+        )
+    ensembles = [
+        _compared(row, "The average of the finalists' probabilities") for row in rows if row.role == "ensemble"
+    ]
     against = _compared(finalists[0], f"the winner {finalists[0].name}")
     return sentences + [gain(ensemble, against, totals, speakers=_SPEAKERS) for ensemble in ensembles]
 

@@ -35,11 +35,13 @@ class Candidate:
         name: the trial that it was, ``t0012``
         role: ``finalist``, one of the best; or ``default``, the space's first known-good configuration, to compare with
         config: the whole configuration
+        is_default: whether it is the space's first known-good configuration, whatever its role
     """
 
     name: str
     role: Role
     config: dict[str, Value]
+    is_default: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,17 @@ def choose_candidates(trials: Iterable[StudyTrial], count: int) -> tuple[Candida
     chosen: list[Candidate] = []
     for trial in ranked:
         if len(chosen) < count and all(trial.config != other.config for other in chosen):
-            chosen.append(Candidate(trial.trial_id, "finalist", trial.config))
-    defaults = [trial for trial in scored if trial.number == 0 and trial.origin == "known-good"]
+            chosen.append(Candidate(trial.trial_id, "finalist", trial.config, _is_default(trial)))
     chosen += [
-        Candidate(trial.trial_id, "default", trial.config)
-        for trial in defaults
+        Candidate(trial.trial_id, "default", trial.config, True)
+        for trial in filter(_is_default, scored)
         if all(trial.config != other.config for other in chosen)
     ]
     return tuple(chosen)
+
+
+def _is_default(trial: StudyTrial) -> bool:
+    return trial.number == 0 and trial.origin == "known-good"
 
 
 def read_rounds(run_folder: Path) -> list[Round]:

@@ -80,6 +80,7 @@ class JudgedRow:
         val_uars: best validation UAR by seed, the mean over the splits; empty of an ensemble
         scores: of each seed, from :func:`ser_models.judged.judge` on all test clips
         trainings: how many trainings stand behind it
+        is_default: whether it is the space's default configuration
     """
 
     name: str
@@ -88,6 +89,7 @@ class JudgedRow:
     val_uars: list[float]
     scores: list[dict[str, Any]]
     trainings: int
+    is_default: bool = False
 
 
 def judge_round(
@@ -156,7 +158,13 @@ def _rows(
     splits = len(the_round.splits)
     rows = [
         JudgedRow(
-            one.name, one.role, one.config, val_uars[one.name], scores(found[one.name]), len(found[one.name]) * splits
+            one.name,
+            one.role,
+            one.config,
+            val_uars[one.name],
+            scores(found[one.name]),
+            len(found[one.name]) * splits,
+            one.is_default,
         )
         for one in the_round.candidates
         if one.name in found

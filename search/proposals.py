@@ -115,12 +115,15 @@ class Proposer:
     def _frozen(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> FrozenTrial:
         asked = optuna.trial.FixedTrial(dict(params))
         self._space.configure(asked)
+        value = max(scores) if state == TrialState.COMPLETE else None
+        if state == TrialState.PRUNED and scores:
+            value = scores[-1]  # as Optuna itself notes for a trial that it is told is pruned
         return optuna.trial.create_trial(
             state=state,
             params=asked.params,
             distributions=asked.distributions,
             intermediate_values=dict(enumerate(scores, start=1)),
-            value=max(scores) if state == TrialState.COMPLETE else None,
+            value=value,
         )
 
     def ask(self) -> Proposal:

@@ -29,7 +29,7 @@ def scores(hits: list[list[int]], **more: float) -> dict[str, Any]:
 ROWS = [
     JudgedRow("t0003", "finalist", {"x": 1, "y": 0.5}, [0.5, 0.7], [scores(GOOD), scores(FAIR)], 2),
     JudgedRow("t0001", "finalist", {"x": 2, "y": 0.5}, [0.5], [scores(FAIR)], 1),
-    JudgedRow("t0000", "default", {"x": 3, "y": 0.5}, [0.4, 0.4], [scores(POOR), scores(POOR)], 2),
+    JudgedRow("t0000", "default", {"x": 3, "y": 0.5}, [0.4, 0.4], [scores(POOR), scores(POOR)], 2, True),
     JudgedRow("ensemble", "ensemble", {}, [], [scores(GOOD)], 3),
     JudgedRow("SVM", "classical", {}, [0.3], [scores(POOR)], 1),
 ]
@@ -59,12 +59,19 @@ def test_the_winner_is_compared_with_runner_up_default_and_classical_and_the_ens
         "The winner t0003 (.667) gains +.167 over the runner-up t0001 (.500), 95 % over 3 test speakers ",
         "The winner t0003 (.667) gains +.333 over the space's default t0000 (.333), 95 % over 3 test speakers ",
         "The winner t0003 (.667) gains +.333 over the classical baseline (statistics + SVM) (.333), 95 % over 3",
-        "The finalists' averaged probabilities (.833) gains +.167 over the winner t0003 (.667), 95 % over 3 test",
+        "The average of the finalists' probabilities (.833) gains +.167 over the winner t0003 (.667), 95 % over 3 test",
     ]
     assert [sentence[: len(start)] for sentence, start in zip(sentences, beginnings, strict=True)] == beginnings
     low, high = uar_difference_interval(np.mean([GOOD, FAIR], axis=0), np.array(FAIR), np.array(VAL_TOTALS))
     assert (low > 0) == sentences[0].endswith("a real gain on these speakers.")
     assert high >= low
+
+
+def test_a_winner_that_is_the_default_is_called_so_and_compared_with_no_default() -> None:
+    rows = [replace(ROWS[0], is_default=True), ROWS[1], ROWS[4]]
+    sentences = verdicts(rows, VAL_TOTALS)
+    assert sentences[0] == "The winner t0003 is the space's default configuration: the search found no better one."
+    assert len(sentences) == 3 and not any("default t" in sentence for sentence in sentences)
 
 
 def test_no_finalist_no_verdict() -> None:

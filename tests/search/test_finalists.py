@@ -138,4 +138,4 @@ def test_fixed_proposals_replay_by_number(two_by_two: Round) -> None:
 def test_what_is_written_is_json_that_a_person_can_read(two_by_two: Round, tmp_path: Path) -> None:
     write_round(tmp_path, two_by_two)
     stored = json.loads((tmp_path / "finalists" / "round-1" / "round.json").read_text())
-    assert stored["candidates"][0] == {"name": "t0001", "role": "finalist", "config": {"x": 2}}
+    assert stored["candidates"][0] == {"name": "t0001", "role": "finalist", "config": {"x": 2}, "is_default": False}

@@ -51,7 +51,7 @@ def optuna_table(folder: Path) -> pd.DataFrame:
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     (summary,) = optuna.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=summary.study_name, storage=storage).trials
-    return pd.DataFrame([{"state": t.state, "value": t.value, **t.params, "epochs": t.intermediate_values}
+    return pd.DataFrame([{"state": t.state.name, "value": t.value, **t.params, "epochs": t.intermediate_values}
                          for t in trials])  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_with_two_workers_no_trial_is_lost_or_run_twice_however_often_it_is_kill
         assert trial.scores == [score_of(trial.config["x"], epoch) for epoch in range(1, len(trial.epochs) + 1)]
         assert (len(trial.epochs) == EPOCHS) == (trial.outcome == "completed")
     table = optuna_table(folder)
-    assert len(table) == 24 and set(table["state"].map(lambda state: state.name)) <= {"COMPLETE", "PRUNED"}
+    assert len(table) == 24 and set(table["state"]) <= {"COMPLETE", "PRUNED"}
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_a_lost_node_costs_its_trials_the_epoch_they_were_in(
 ) -> None:
     folder = tmp_path / "run"
     search = command(
-        str(folder / "events.jsonl"), *options(folder, prepared_tone_corpus, 6, 2), "--scheduler", "none",
+        *options(folder, prepared_tone_corpus, 6, 2), "--scheduler", "none",
         module="tests.search.two_nodes",
     )  # fmt: skip
     code, out, err = search.end()

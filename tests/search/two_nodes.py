@@ -1,4 +1,4 @@
-"""``python -m tests.search.two_nodes RECORD OPTIONS``: a search on a Ray of two nodes, one of which is lost.
+"""``python -m tests.search.two_nodes OPTIONS``: a search on a Ray of two nodes, one of which is lost.
 
 Each node has one core. As soon as the record tells of epochs of two running trials, the second node's processes are
 killed. Prints what the record said then.
@@ -36,8 +36,7 @@ if __name__ == "__main__":
     from search.run import main
     from ser_data.command import run_command
 
-    record = Path(sys.argv[1])
-    sys.argv[1:2] = []
+    record = Path(sys.argv[sys.argv.index("--out") + 1]) / "events.jsonl"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     second = cluster.add_node(num_cpus=1)
     threading.Thread(target=lose_a_node, args=(cluster, second, record), daemon=True).start()

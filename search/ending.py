@@ -9,6 +9,7 @@ from rich.console import Console
 
 from search import run_folder
 from search.baselines import baselines_of
+from search.encoders import ENCODER, encoder_of
 from search.gains import gains
 from search.leaderboard import caption, equal_scores, leaderboard, write_epochs, write_leaderboard
 from search.opening import Search
@@ -38,6 +39,7 @@ def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Re
     """Write the best trial's bundle, on a worker that has the features mapped already."""
     import ray
 
+    encoder = encoder_of(search.config["plan"], best.config.get(ENCODER))
     provenance = {
         "search_id": search.config["search_id"],
         "trial_id": best.trial_id,
@@ -47,7 +49,7 @@ def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Re
         "commit": search.config["commit"],
         "versions": search.config["versions"],
         **{key: search.config["data"][key] for key in ("corpus", "generated", "manifest_hash", "split", "leaky")},
-        **({"encoder": search.encoder["label"]} if search.encoder else {}),
+        **({"encoder": encoder["label"]} if encoder else {}),
         "judged_on_test": False,
     }
     folder = search.folder.resolve()

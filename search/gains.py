@@ -28,7 +28,7 @@ def gains(best: StudyTrial | None, baselines: Iterable[Baseline], val_totals: li
         verb = "loses {} against" if difference < 0 else "gains {} over"
         sentences.append(
             f"The best trial {best.trial_id} ({_short(report[SCORE])}) {verb.format(_signed(difference))} the "
-            f"{baseline.name} ({_short(baseline.report[SCORE])}), "
+            f"{baseline.title} ({_short(baseline.report[SCORE])}), "
             + _verdict(report.get(HITS), baseline.report.get(HITS), val_totals)
         )
     return sentences

@@ -119,7 +119,7 @@ def _prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources
         baselines = prepare_node(configs, plan, resources, stopped=stopper.stop_all, show=show)
     for baseline in baselines:
         study.add_baseline(baseline)
-        view.say(f"{baseline.name}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
+        view.say(f"{baseline.title}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
 
 
 def _ending(stopper: Any, study: Study) -> str:
@@ -161,7 +161,7 @@ def _trial_plan(search: Search, data: TaskData, *, threads: int, device: str) ->
         cache_dir=str(arguments.cache_dir.expanduser()),
         cache_gb=arguments.cache_gb,
         device=device,
-        encoder=search.encoder["spec"] if search.encoder else "",
+        encoder=search.encoders[0]["spec"] if len(search.encoders) == 1 else "",
         precision=arguments.precision,
         cache_precision=arguments.cache_precision,
     )
@@ -173,6 +173,7 @@ def _trial_plan(search: Search, data: TaskData, *, threads: int, device: str) ->
         max_epochs=search.config["plan"]["max_epochs"],
         threads=threads,
         corners=search.space.smallest_and_largest(),
+        encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
     )
 
 

@@ -1,6 +1,6 @@
-"""Who answers a space's questions without a sampler: the ends of every range, and the values that ``--fix`` pinned."""
+"""Who stands between a space's questions and a sampler: ends of ranges, pinned values, names that say a range."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, cast
 
 from search.parameters import Parameters, Value
@@ -93,3 +93,38 @@ class Pinned:
             f"--fix {name}={self._pins[name]} is out of range: {name} takes {accepted}. Pin it inside its range, or "
             "widen the range in the space's file."
         )
+
+
+class NamedByRange:
+    """Passes every question on, some of them under a name that says the range.
+
+    Attributes:
+        by_range: such a name of every parameter that was asked for
+    """
+
+    def __init__(self, trial: Parameters, names: Container[str]) -> None:
+        """Ask *trial*; for the parameters among *names* under the name that says their range."""
+        self._trial = trial
+        self._names = names
+        self.by_range: dict[str, str] = {}
+
+    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
+        return self._trial.suggest_categorical(self._name(name, "of_" + "_".join(map(str, choices))), choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        asked = self._name(name, f"{low}_to_{high}" + _spacing(None if step == 1 else step, log))
+        return self._trial.suggest_int(asked, low, high, step=step, log=log)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        asked = self._name(name, f"{low!r}_to_{high!r}" + _spacing(step, log))
+        return self._trial.suggest_float(asked, low, high, step=step, log=log)
+
+    def _name(self, name: str, told: str) -> str:
+        self.by_range[name] = f"{name}_{told}"
+        return self.by_range[name] if name in self._names else name
+
+
+def _spacing(step: float | None, log: bool) -> str:
+    return ("" if step is None else f"_by_{step}") + ("_log" if log else "")

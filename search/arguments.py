@@ -160,10 +160,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--fix", action="append", metavar="NAME=VALUE", help="pin a searched parameter; repeatable")
     add(
         "--encoder",
+        type=_encoders,
         metavar="ID|DIR|tiny",
         help="pretrained speech encoder or image backbone: a hub id, ID@REVISION for one revision of it, or a local "
         "folder; tiny is a random one of a few layers, to try a search (default: the space's; spaces over pretrained "
-        "networks only, as the three below). A hub id is downloaded once",
+        "networks only, as the three below). A hub id is downloaded once. Several, separated by commas: the search "
+        "chooses among them; what is computed once is computed for each, and takes its place in --cache-dir",
     )
     add(
         "--pretrained",
@@ -251,6 +253,28 @@ def _emotions(text: str) -> tuple[str, ...] | None:
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise _refuse("--emotions", text, "'all' or two or more different emotions", "Example: --emotions happy,sad")
     return names
+
+
+def encoder_names(text: str) -> tuple[str, ...]:
+    """The pretrained networks that ``--encoder`` names, in their order; a folder with commas in its name goes alone.
+
+    Raises:
+        UserError: something between two commas is empty, or named twice
+    """
+    if text and Path(text).expanduser().is_dir():
+        return (text,)
+    names = tuple(name.strip() for name in text.split(","))
+    example = "Example: --encoder microsoft/resnet-18,microsoft/resnet-34"
+    if not all(names):
+        raise _refuse("--encoder", text, "one network, or several with one comma between two of them", example)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"--encoder {text} names {twice[0]} twice. Accepted are different networks. Name it once.")
+    return names
+
+
+def _encoders(text: str) -> str:
+    return ",".join(encoder_names(text))
 
 
 def _random_weights(text: str) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+from search.encoders import ENCODER
 from search.record import Event
 from search.result_keys import SCORE
 from ser_models.trial import Baseline
@@ -14,16 +15,23 @@ _NUMBERS = (SCORE, "val_accuracy", "val_macro_f1", "val_loss", "seconds")
 
 def baselines_of(events: Iterable[Event]) -> list[Baseline]:
     """The baselines that a record tells of."""
-    return [Baseline(event["name"], event["report"]) for event in events if event["kind"] == BASELINE]
+    told = (event for event in events if event["kind"] == BASELINE)
+    return [Baseline(event["name"], event["report"], event.get(ENCODER, "")) for event in told]
+
+
+def baseline_event(baseline: Baseline) -> Event:
+    """What a record says of a baseline."""
+    of_several = {ENCODER: baseline.encoder} if baseline.encoder else {}
+    return {"kind": BASELINE, "name": baseline.name, **of_several, "report": dict(baseline.report)}
 
 
 def row_name(baseline: Baseline) -> str:
     """What the board calls a baseline in the column of the trials' names.
 
-    >>> row_name(Baseline("linear probe", {}))
-    'probe'
+    >>> row_name(Baseline("linear probe", {})), row_name(Baseline("linear probe", {}, "microsoft/resnet-18"))
+    ('probe', 'probe microsoft/resnet-18')
     """
-    return baseline.name.split()[-1]
+    return " ".join(filter(None, (baseline.name.split()[-1], baseline.encoder)))
 
 
 def check_baseline(baseline: Baseline) -> None:
@@ -35,4 +43,4 @@ def check_baseline(baseline: Baseline) -> None:
     for name in _NUMBERS:
         value = baseline.report.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"the {baseline.name} has {name} = {value!r}, not a finite number")
+            raise ValueError(f"the {baseline.title} has {name} = {value!r}, not a finite number")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from search import run_folder
 from search.baselines import baselines_of
+from search.encoders import ENCODER, encoder_of
 from search.finalist_board import MARKDOWN_FILE as FINALISTS_FILE
 from search.finalist_board import finalist_table
 from search.gains import gains
@@ -57,6 +58,7 @@ def export_bundle(
     """
     import ray
 
+    encoder = encoder_of(search.config["plan"], best.config.get(ENCODER))
     provenance = {
         "search_id": search.config["search_id"],
         "space": search.space.name,
@@ -65,7 +67,7 @@ def export_bundle(
         "commit": search.config["commit"],
         "versions": search.config["versions"],
         **{key: search.config["data"][key] for key in ("corpus", "generated", "manifest_hash", "split", "leaky")},
-        **({"encoder": search.encoder["label"]} if search.encoder else {}),
+        **({"encoder": encoder["label"]} if encoder else {}),
         **origin,
     }
     folder = search.folder.resolve()

@@ -26,7 +26,7 @@ def gains(best: StudyTrial | None, baselines: Iterable[Baseline], val_totals: li
         return []
     first = Compared(f"The best trial {best.trial_id}", report[SCORE], report.get(HITS))
     return [
-        gain(first, Compared(f"the {baseline.name}", baseline.report[SCORE], baseline.report.get(HITS)), val_totals)
+        gain(first, Compared(f"the {baseline.title}", baseline.report[SCORE], baseline.report.get(HITS)), val_totals)
         for baseline in baselines
     ]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from search.baselines import BASELINE, row_name
+from search.encoders import ENCODER, encoder_of, encoders_of
 from search.result_keys import (
     EPOCH,
     HITS,
@@ -102,7 +103,7 @@ def _place(trial: StudyTrial) -> tuple[bool, float, float]:
 def _row(trial: StudyTrial, config: Mapping[str, Any], ended: bool) -> dict[str, Any]:
     best = trial.best_epoch or {}
     return {
-        **_provenance(config),
+        **_provenance(config, encoder=trial.config.get(ENCODER)),
         **_scores(best, config),
         "trial_id": trial.trial_id,
         "status": status_of(trial, ended=ended),
@@ -117,7 +118,7 @@ def _row(trial: StudyTrial, config: Mapping[str, Any], ended: bool) -> dict[str,
 
 def _baseline_row(baseline: Baseline, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **_provenance(config),
+        **_provenance(config, encoder=baseline.encoder),
         **_scores(baseline.report, config),
         "trial_id": row_name(baseline),
         "status": "completed",
@@ -125,6 +126,7 @@ def _baseline_row(baseline: Baseline, config: Mapping[str, Any]) -> dict[str, An
         "seconds": round(baseline.report["seconds"], 1),
         "reason": "",
         "origin": BASELINE,
+        **({f"config.{ENCODER}": baseline.encoder} if baseline.encoder else {}),
     }
 
 
@@ -141,8 +143,9 @@ def _scores(report: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(config: Mapping[str, Any], *, encoder: object) -> dict[str, Any]:
     plan, data, arguments = config["plan"], config["data"], config["arguments"]
+    own = encoder_of(plan, encoder)
     return {
         "family": plan["family"],
         "space": arguments["space"],
@@ -152,7 +155,7 @@ def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
         "manifest_hash": data["manifest_hash"][:12],
         "commit": config["commit"],
         "search_id": config["search_id"],
-        "encoder": plan["encoder"]["label"] if "encoder" in plan else None,
+        "encoder": own["label"] if own is not None else None,
     }
 
 
@@ -194,6 +197,7 @@ def caption(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
         on_test = "what the finalists are worth on test is in finalists.md"
     lines = [
         *_random_weights(config),
+        *_best_of_encoders(board, config),
         f"Validation, best of {num_trials}, optimistic: the same {actors} actors chose epoch and trial; {on_test}.",
         f"Intervals: 95 %, bootstrap over the {actors} validation speakers.",
     ]
@@ -203,19 +207,38 @@ def caption(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
 
 
 def _random_weights(config: Mapping[str, Any]) -> list[str]:
-    encoder = config["plan"].get("encoder")
-    if encoder is None or encoder["pretrained"]:
+    encoders = encoders_of(config["plan"])
+    whose = "here" if len(encoders) == 1 else "of it"
+    return [
+        f"Encoder {encoder['label']}: it was never pretrained, so no score {whose} speaks of a pretrained one."
+        for encoder in encoders
+        if not encoder["pretrained"]
+    ]
+
+
+def _best_of_encoders(board: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+    """The best trial of each of several encoders, in a sentence."""
+    encoders = encoders_of(config["plan"])
+    if len(encoders) < 2:
         return []
-    return [f"Encoder {encoder['label']}: it was never pretrained, so no score here speaks of a pretrained one."]
+    trials = _without_baselines(board)
+    told = []
+    for label in (encoder["label"] for encoder in encoders):
+        own = trials[trials["encoder"] == label]
+        scored = own[own[SCORE].notna() & (own["status"] != "failed")]
+        best = f"{scored[SCORE].iloc[0]:.3f} ({scored['trial_id'].iloc[0]}, " if len(scored) else "no score ("
+        told.append(f"{label} {best}{len(own)} trial{'' if len(own) == 1 else 's'})")
+    return [f"Best of each encoder, of those tried: {'; '.join(told)}."]
 
 
 def _markdown(board: pd.DataFrame, config: Mapping[str, Any], ending: str | None, gains: Sequence[str]) -> str:
     data, arguments = config["data"], config["arguments"]
     trials = _without_baselines(board)
     encoder = ""
-    if "encoder" in config["plan"]:
+    if encoders := encoders_of(config["plan"]):
         used = ["", *sorted(board[PRECISION].dropna().unique())]
-        encoder = f", encoder {config['plan']['encoder']['label']}" + ", in ".join(used)
+        noun = "encoder" if len(encoders) == 1 else "encoders"
+        encoder = f", {noun} {', '.join(each['label'] for each in encoders)}" + ", in ".join(used)
     counts = trials["status"].value_counts()
     told = ", ".join(
         f"{counts[name]} {name}" for name in ("completed", "stopped", "failed", "running") if name in counts

@@ -20,6 +20,7 @@ from search import run_folder
 from search.arguments import CHANGEABLE, Arguments
 from search.corpora import TaskData, check_names, find_source, open_source, task_data
 from search.encoder_choice import open_space
+from search.encoders import encoders_of, planned
 from search.families import Family, get_family
 from search.record import read_events
 from search.rungs import StoppingRule, make_rule
@@ -47,10 +48,9 @@ class Search:
         return int(self.config["plan"]["num_trials"])
 
     @property
-    def encoder(self) -> dict[str, Any] | None:
-        """What ``config.json`` says of the encoder, None in a space without one."""
-        found: dict[str, Any] | None = self.config["plan"].get("encoder")
-        return found
+    def encoders(self) -> list[dict[str, Any]]:
+        """What ``config.json`` says of the encoders; nothing in a space without one."""
+        return encoders_of(self.config["plan"])
 
 
 def open_search(arguments: Arguments, command: str) -> Search:
@@ -68,13 +68,13 @@ def open_search(arguments: Arguments, command: str) -> Search:
         lock = run_folder.claim(folder)
         with _released_on_error(lock):
             return _go_on(folder, arguments, lock)
-    space, encoder = open_space(arguments)
+    space, encoders = open_space(arguments)
     _check_grace(arguments, space)
     source = find_source(arguments.data)
     check_names(source, arguments.split, arguments.emotions)
     lock = run_folder.claim(folder)
     with _released_on_error(lock):
-        config = run_folder.create(folder, arguments, space, source, command, encoder=encoder)
+        config = run_folder.create(folder, arguments, space, source, command, encoders=encoders)
     return Search(folder, config, arguments, space, get_family(space.family), lock)
 
 
@@ -86,9 +86,8 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
     if given.data is not None:
         config["source"] = find_source(given.data)  # moved, or another: its content is compared when it is open
     arguments = continued(stored, given)
-    space, encoder = open_space(arguments, config["plan"].get("encoder"))
-    if encoder is not None:
-        config["plan"]["encoder"] = encoder  # the same one, as it is called today
+    space, encoders = open_space(arguments, encoders_of(config["plan"]))
+    config["plan"] |= planned(encoders)  # the same ones, as they are called today
     config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
     # what decides when it is finished: a plain --resume goes on with it
     for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds"):

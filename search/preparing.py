@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from search.baselines import check_baseline
+from search.encoders import ENCODER
 from search.run_folder import write_atomically
-from search.trial import TrialPlan, check_configurations
+from search.trial import TrialPlan, check_configurations, task_and_settings
 from search.tuning import Resources, corner_problem
 from ser_data.errors import UserError
 from ser_models.memory import give_back_freed_memory
@@ -114,8 +115,6 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
     """What runs on the worker."""
     import torch
 
-    from ser_models.task import Task
-
     folder = Path(plan.run_folder)
     try:
         torch.set_num_threads(plan.threads)
@@ -124,10 +123,16 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
             raise corner_problem(problem)
         give_back_freed_memory()
         family = importlib.import_module(plan.family_module)
-        baselines = family.prepare(configs, Task.from_dict(plan.task), progress=_Progress(folder / PROGRESS_FILE))
+        progress = _Progress(folder / PROGRESS_FILE)
+        baselines: list[Baseline] = []
+        for label, own in _by_encoder(configs, plan).items():
+            task, _ = task_and_settings(own[0], plan)
+            settings = [task_and_settings(config, plan)[1] for config in own]
+            made = family.prepare(settings, task, progress=progress if label is None else progress.of(label))
+            baselines += [replace(baseline, encoder=label or "") for baseline in made]
         for baseline in baselines:
             check_baseline(baseline)
-        return list(baselines)
+        return baselines
     except UserError:
         raise
     except Exception as error:
@@ -135,12 +140,25 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
         raise
 
 
+def _by_encoder(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> dict[str | None, list[Mapping[str, Any]]]:
+    """The configurations of each encoder, by label; None where there are not several."""
+    groups: dict[str | None, list[Mapping[str, Any]]] = {}
+    for config in configs:
+        groups.setdefault(config[ENCODER] if plan.encoders else None, []).append(config)
+    return groups
+
+
 class _Progress:
     """Leaves the worker's last word in a file, a few times a second at most."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whose: str = "") -> None:
         self._path = path
+        self._whose = whose
         self._written = (0.0, "")
+
+    def of(self, label: str) -> "_Progress":
+        """The same for one of several encoders, which every word then names."""
+        return _Progress(self._path, f" of {label}")
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Note that *done* of *total* are through.
@@ -153,8 +171,9 @@ class _Progress:
         if done < total and what == last and time.monotonic() - written < _WRITE_SECONDS:
             return
         self._written = time.monotonic(), what
+        name, comma, counted = what.partition(", ")
         with contextlib.suppress(OSError):  # a full disk ends the work itself, which has a better message
-            write_atomically(self._path, json.dumps([what, done, total]))
+            write_atomically(self._path, json.dumps([f"{name}{self._whose}{comma}{counted}", done, total]))
 
 
 def _progress_line(folder: Path) -> str | None:

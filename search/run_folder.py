@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 from filelock import FileLock
 
 from search import provenance
-from search.arguments import Arguments
+from search.arguments import Arguments, encoder_names
 from search.corpora import TaskData
+from search.encoders import planned
 from search.record import lock_file, lock_record
 from search.space import Space
 from ser_data.errors import UserError
@@ -90,7 +91,7 @@ def create(
     source: str,
     command: str,
     *,
-    encoder: Mapping[str, Any] | None = None,
+    encoders: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Make a new search's folder and write ``config.json``, before anything slow.
 
@@ -100,7 +101,7 @@ def create(
         space: what is searched
         source: where the data come from
         command: as typed
-        encoder: from :func:`search.encoder_choice.open_space`
+        encoders: from :func:`search.encoder_choice.open_space`
 
     Raises:
         UserError: the folder holds something else, or cannot be written
@@ -118,7 +119,7 @@ def create(
             "num_trials": _num_trials(arguments, space),
             "max_epochs": space.max_epochs,
             "grace": arguments.grace or space.grace,
-            **({} if encoder is None else {"encoder": dict(encoder)}),
+            **planned(encoders),
         },
         "versions": provenance.versions(),
         "commit": provenance.commit(),
@@ -203,13 +204,19 @@ def check_same_search(folder: Path, stored: Arguments, given: Arguments) -> None
     differences = [
         f"{name} {getattr(stored, name)!r} there, {getattr(given, name)!r} now"
         for name in IDENTITY
-        if getattr(stored, name) != getattr(given, name)
+        if _identity(stored, name) != _identity(given, name)
     ]
     if differences:
         raise UserError(
             f"--out {folder} holds another search ({'; '.join(differences)}). Choose another --out, or go on with "
             f"that one: --resume {folder}"
         )
+
+
+def _identity(arguments: Arguments, name: str) -> object:
+    """What two searches must have in common: of several encoders the set, since a search keeps its own order."""
+    value = getattr(arguments, name)
+    return set(encoder_names(value)) if name == "encoder" and value is not None else value
 
 
 def describe_data(data: TaskData) -> dict[str, Any]:

@@ -245,7 +245,7 @@ def prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources,
         baselines = prepare_node(configs, plan, resources, stopped=stopper.stop_all, show=show)
     for baseline in baselines:
         study.add_baseline(baseline)
-        view.say(f"{baseline.name}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
+        view.say(f"{baseline.title}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
 
 
 def _ending(stopper: Any, study: Study) -> str:
@@ -288,7 +288,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         cache_dir=str(arguments.cache_dir.expanduser()),
         cache_gb=arguments.cache_gb,
         device="cuda" if resources.gpus else "cpu",
-        encoder=search.encoder["spec"] if search.encoder else "",
+        encoder=search.encoders[0]["spec"] if len(search.encoders) == 1 else "",
         precision=arguments.precision,
         cache_precision=arguments.cache_precision,
     )
@@ -301,6 +301,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         threads=resources.cpus,
         corners=search.space.smallest_and_largest(),
         epoch_timeout=arguments.epoch_timeout or None,
+        encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
     )
 
 

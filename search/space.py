@@ -15,11 +15,14 @@ One over pretrained encoders holds more, and its ranges follow the encoder at ha
 ``--encoder``, is a speech encoder or an image backbone; its layers are then the stages:
 
 ==============================  ======================================================================
-``ENCODER``                     default of ``--encoder``
+``ENCODER``                     default of ``--encoder``: one, or several separated by commas
 ``ENCODER_TYPES``               kinds of encoder that it is made for
 ``PREPARE``                     names of the parameters that decide what of an encoder is computed once
 ``suggest(trial, num_layers)``  as above, for an encoder of *num_layers* layers
 ==============================  ======================================================================
+
+A search over several encoders chooses among them: :mod:`search.encoder_axis` asks for ``encoder``, and then for what
+the space asks under that one alone. All that a space has to do for it is to have no parameter called ``encoder``.
 
 A configuration may hold ``epochs``, up to ``MAX_EPOCHS``: such a trial is through after as many. A whole number of
 ``KNOWN_GOOD`` above its range (a depth that a small encoder lacks) stands for the highest there is.
@@ -33,7 +36,7 @@ Its docstring gives the command, what it costs, what it reached and where each r
 import ast
 import importlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -197,7 +200,7 @@ class Space:
         self.configure(corner)
         return corner
 
-    def smallest_and_largest(self) -> tuple[dict[str, Value], dict[str, Value]]:
+    def smallest_and_largest(self) -> tuple[dict[str, Value], ...]:
         """The configurations with every range and choice at its first, and at its last, value."""
         return self.configure(Corner({}, high=False)), self.configure(Corner({}, high=True))
 
@@ -293,11 +296,15 @@ def load_space(name: str, pins: Mapping[str, str] | None = None) -> Space:
 
 def _check_pins(space: Space) -> None:
     # a pinned parameter is answered before it reaches a corner, so the space without pins is asked what it knows
-    known = replace(space, pins={})._known()
-    unknown = sorted(set(space.pins) - known)
+    check_pin_names(space, replace(space, pins={})._known())
+    space._structures()  # asking is what checks a pinned value against its range
+
+
+def check_pin_names(space: Space, known: Collection[str]) -> None:
+    """Raise a UserError where *space* has a pin whose name is not among its *known* parameters."""
+    unknown = sorted(set(space.pins) - set(known))
     if unknown:
         raise UserError(
             f"--fix {unknown[0]}={space.pins[unknown[0]]}: the space {space.name} has no parameter '{unknown[0]}'. "
             f"It searches: {', '.join(sorted(known))}."
         )
-    space._structures()  # asking is what checks a pinned value against its range

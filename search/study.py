@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.baselines import BASELINE, baselines_of
+from search.baselines import baseline_event, baselines_of
 from search.parameters import Value
 from search.proposals import Proposal, SpaceExhausted, StudyJournal, finished_trials
 from search.record import Event, Record
@@ -294,8 +294,8 @@ class Study:
 
     def add_baseline(self, baseline: Baseline) -> None:
         """Write down a baseline, once in the life of a search."""
-        if all(known.name != baseline.name for known in self.baselines):
-            self._append({"kind": BASELINE, "name": baseline.name, "report": dict(baseline.report)})
+        if all(known.title != baseline.title for known in self.baselines):
+            self._append(baseline_event(baseline))
 
     def end(self, reason: str) -> None:
         """This sitting is over: ``trials``, ``time budget``, ``interrupted``."""

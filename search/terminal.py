@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from search.encoders import ENCODER
 from search.leaderboard import extra_scores, head, split_settings
 from search.record import Event
 from search.result_keys import RECONSTRUCTION, ROC_AUC, SCORE
@@ -164,7 +165,8 @@ def board_table(board: pd.DataFrame, rows: int = 10) -> Table:
         has_score = pd.notna(row[SCORE])
         table.add_row(
             str(row["rank"]),
-            str(row["trial_id"]),
+            # an encoder's own baseline has a long name, and its encoder among the settings
+            str(row["trial_id"]).partition(" ")[0] if ENCODER in chosen else str(row["trial_id"]),
             f"[{_STATUS_STYLE[row['status']]}]{row['status']}[/]",
             f"{row[SCORE]:.3f}" if has_score else "–",
             f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if pd.notna(row["val_uar_low"]) else "–",

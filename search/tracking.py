@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlparse
 
+from search.encoders import ENCODER, encoder_of
 from search.record import Event
 from search.result_keys import EPOCH, HITS, SCORE
 from search.study import StudyTrial
@@ -145,7 +146,7 @@ class Tracker:
         import wandb
 
         search_id, data, plan = self._config["search_id"], self._config["data"], self._config["plan"]
-        encoder = plan.get("encoder")
+        encoder = encoder_of(plan, trial.config.get(ENCODER))
         marks = ["generated-speech"] if data["generated"] else []
         marks += ["random-weights"] if encoder and not encoder["pretrained"] else []
         run = wandb.init(

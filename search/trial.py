@@ -12,15 +12,19 @@ import pickle
 import shutil
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from search.encoders import ENCODER
 from search.result_keys import EPOCH, EXTRAS, FACTS, NUM_PARAMETERS, PRECISION, SCORE
 from search.space import full_length
 from search.watchdog import Watchdog
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from ser_models.task import Task
 
 NUMBER = "number"
 MEMBER_SPAN = (
@@ -45,7 +49,9 @@ class TrialPlan:
         seed: the search's seed
         max_epochs: a trial's full length, where its configuration names no shorter one
         threads: threads that torch may use
-        corners: the space's smallest and largest configuration, tried out by each worker before its first trial
+        corners: the space's smallest and largest configuration, tried out by each worker before its first trial; of a
+            search over several encoders, those of each
+        encoders: of such a search, by label, what a task's ``encoder`` then is
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
     """
 
@@ -57,6 +63,7 @@ class TrialPlan:
     threads: int
     corners: tuple[Mapping[str, Any], ...] = ()
     epoch_timeout: float | None = None
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
@@ -77,7 +84,7 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
     from ray import tune
 
     with Watchdog(trial_folder(Path(plan.run_folder), config[NUMBER]), plan.epoch_timeout) as watchdog:
-        problem = _check_corners(plan)
+        problem = _check_corners(plan, config[CONFIG].get(ENCODER))
         if problem is not None:
             tune.report({SPACE_PROBLEM: problem})
             return
@@ -125,15 +132,16 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         raise
 
 
-_checked: set[str] = set()  # run folders whose corners this worker has tried out
+_checked: set[tuple[str, str | None]] = set()  # run folders and encoders whose corners this worker has tried out
 
 
-def _check_corners(plan: TrialPlan) -> str | None:
-    if plan.run_folder in _checked:
+def _check_corners(plan: TrialPlan, encoder: str | None) -> str | None:
+    """What is wrong with the space's corners; of several encoders, with those of the one that a trial is to have."""
+    if (plan.run_folder, encoder) in _checked:
         return None
-    problem = check_configurations(plan.corners, plan)
+    problem = check_configurations([corner for corner in plan.corners if corner.get(ENCODER) == encoder], plan)
     if problem is None:
-        _checked.add(plan.run_folder)
+        _checked.add((plan.run_folder, encoder))
     return problem
 
 
@@ -254,17 +262,27 @@ def _is_disk_full(error: Exception, folder: Path) -> bool:
     return shutil.disk_usage(folder).free < _LEAST_FREE_BYTES
 
 
+def task_and_settings(config: Mapping[str, Any], plan: TrialPlan) -> tuple["Task", dict[str, Any]]:
+    """The task of a configuration, with its own encoder where a search has several, and what its family reads of it."""
+    from ser_models.task import Task
+
+    task, settings = Task.from_dict(plan.task), dict(config)
+    if plan.encoders:
+        task = dataclasses.replace(task, encoder=plan.encoders[settings.pop(ENCODER)])
+    return task, settings
+
+
 def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
     import torch
 
     from ser_models.memory import give_back_freed_memory
-    from ser_models.task import Task
 
     torch.set_num_threads(plan.threads)
     family = importlib.import_module(plan.family_module)
+    task, settings = task_and_settings(config, plan)
     trial = family.build(
-        config,
-        Task.from_dict(plan.task),
+        settings,
+        task,
         seed=derive_seed(plan.seed, "trial", number),
         max_epochs=full_length(config, plan.max_epochs),
         probe_clips=probe_clips,

@@ -19,7 +19,8 @@ class Task:
         cache_dir: folder of the cached features on this node
         cache_gb: how many gigabytes (10**9 bytes) the cache may hold
         device: torch's name of where to train, e.g. ``"cpu"`` or ``"cuda"``
-        encoder: which pretrained network, in the words of ``ser_models.pretrained.source``; empty where none is used
+        encoder: which pretrained network, in the words of ``ser_models.pretrained.source``; empty where none is used.
+            Of a search over several, that of the trial at hand
         precision: of that network's arithmetic: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bf16 where the device
             computes it fast
         cache_precision: in which frozen layers' outputs are kept on disk: ``"bf16"`` or ``"fp32"``
@@ -45,6 +46,10 @@ class Task:
                 f"The emotions of a task are {list(self.emotions)}. Accepted are two different ones or more. "
                 "Name them with --emotions, separated by commas."
             )
+
+    def without_network(self) -> "Task":
+        """This task as it is under any pretrained network: what is opened for one then serves the others."""
+        return dataclasses.replace(self, encoder="", precision="auto", cache_precision="bf16")
 
     def to_dict(self) -> dict[str, object]:
         """The task as values that JSON takes; :meth:`from_dict` reads it back."""

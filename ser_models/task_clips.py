@@ -50,13 +50,17 @@ class TaskClips:
         )
 
 
-@lru_cache(maxsize=2)
 def open_task(task: Task) -> TaskClips:
     """The clips of *task*. Kept for the life of the process, since a warm worker builds many trials of one task.
 
     Raises:
         UserError: if the corpus cannot be opened, the split is not known, or an emotion has no training clip
     """
+    return _opened(task.without_network())
+
+
+@lru_cache(maxsize=2)
+def _opened(task: Task) -> TaskClips:
     corpus = open_corpus(Path(task.corpus_folder))
     split = resolve_split(task.split, corpus, named=_named_splits(corpus), seed=task.seed)
     labels = corpus.labels(task.emotions)

@@ -56,7 +56,14 @@ class Baseline:
         name: in words; the last of them names its row on the board, e.g. ``"linear probe"``
         report: ``val_uar``, ``val_accuracy``, ``val_macro_f1`` and ``val_loss``; ``val_hits``, right clips per
             validation speaker and emotion; ``seconds`` that it took; ``num_parameters`` trained. Values that JSON takes
+        encoder: the label of its encoder, where a search has several; the family leaves it empty
     """
 
     name: str
     report: Mapping[str, Any]
+    encoder: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name for sentences: of several, with its encoder."""
+        return f"{self.name} of {self.encoder}" if self.encoder else self.name

@@ -71,7 +71,7 @@ def cached_data(task: Task, plan: BackbonePlan) -> BackboneData:
         UserError: if the corpus, the split, the backbone or a cache cannot be used
     """
     prefixes = cached_prefixes(task, plan.recipe, tuple(stream_names(plan)))
-    frames = cached_features(task, plan.recipe.settings, 1) if plan.start == IMAGE else None
+    frames = cached_features(task.without_network(), plan.recipe.settings, 1) if plan.start == IMAGE else None
     return _data(task, open_task(task), plan, prefixes, frames)
 
 
@@ -96,7 +96,7 @@ def prefix_source(task: Task, recipe: ImageRecipe, *, jobs: int = 1) -> PrefixSo
     weights = _weights_hash(task.encoder)  # first: it takes the backbone to the CPU
     work = PrefixPass(
         backbone=backbone_on_device(task),
-        frames=cached_features(task, recipe.settings, jobs),
+        frames=cached_features(task.without_network(), recipe.settings, jobs),
         recipe=recipe,
         precision=resolve_precision(task.precision, task.device),
     )
@@ -120,7 +120,7 @@ def fill_cache(task: Task, recipe: ImageRecipe, names: Sequence[str], *, jobs: i
     prefix_source(task, recipe, jobs=jobs).get(names, progress=progress)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=32)
 def _weights_hash(spec: str) -> str:
     return weights_hash(load_backbone(spec).to("cpu"))
 

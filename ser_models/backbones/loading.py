@@ -1,7 +1,6 @@
 """Reads an image backbone's weights, whole or not at all, and makes one from its stored description."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from ser_models.backbones.architectures import SplitBackbone, split_backbone
 from ser_models.backbones.source import BACKBONES, TINY_STAGES
+from ser_models.pretrained.kept import KeptNetworks
 from ser_models.pretrained.loading import (
     check_finite,
     quiet_transformers,
@@ -33,9 +33,9 @@ _TINY_SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
+@KeptNetworks
 def load_backbone(spec: str) -> SplitBackbone:
-    """The backbone that *spec* names, frozen, in float32 and eval mode. Kept for the next trial of this process.
+    """The backbone that *spec* names, frozen, in float32 and eval mode. Kept for the next trials of this process.
 
     Args:
         spec: `PretrainedSource.spec`

@@ -116,7 +116,7 @@ def fill_cache(task: Task, names: Sequence[str], max_clip_seconds: float, progre
     prefix_source(task).get(names, max_clip_seconds=max_clip_seconds, progress=progress)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=32)
 def _weights_hash(spec: str) -> str:
     return weights_hash(load_encoder(spec).to("cpu"))
 

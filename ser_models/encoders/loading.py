@@ -1,7 +1,7 @@
 """Reads an encoder's weights and checks them: nothing is ever trained on an encoder that is silently random."""
 
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 
 from ser_models.encoders.architectures import SplitEncoder, split_encoder
 from ser_models.encoders.source import ENCODERS
+from ser_models.pretrained.kept import KeptNetworks
 from ser_models.pretrained.loading import (
     check_finite,
     explained,
@@ -35,9 +36,9 @@ _TINY_WAVE_SHAPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=1)
+@KeptNetworks
 def load_encoder(spec: str) -> SplitEncoder:
-    """The encoder that *spec* names, frozen, in float32 and eval mode. Kept for the next trial of this process.
+    """The encoder that *spec* names, frozen, in float32 and eval mode. Kept for the next trials of this process.
 
     Args:
         spec: `PretrainedSource.spec`

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.arguments import SAMPLER_NAMES, SCHEDULER_NAMES, Arguments, parse_arguments
+from search.arguments import SAMPLER_NAMES, SCHEDULER_NAMES, Arguments, encoder_names, parse_arguments
 from search.proposals import SAMPLERS
 from search.rungs import RULES
 from ser_data.errors import UserError
@@ -26,6 +26,9 @@ from ser_data.errors import UserError
         (["--fix", "blocks"], r"--fix 'blocks' is not accepted: it takes NAME=VALUE"),
         (["--seed", "-1"], r"--seed: '-1' is not accepted"),
         (["--cache-gb", "0"], r"--cache-gb: '0' is not accepted: it takes a number above 0"),
+        (["--encoder", "a/x,"], r"--encoder 'a/x,' is not accepted: it takes one network, or several with one comma"),
+        (["--encoder", ""], r"--encoder '' is not accepted: it takes one network"),
+        (["--encoder", "a/x, b/y, a/x"], r"--encoder a/x, b/y, a/x names a/x twice\. .* Name it once"),
         (["--pretrained", "yes"], r"--pretrained 'yes' is not accepted: it takes 'none' alone. Leave it out"),
         (["--precision", "fp16"], r"--precision 'fp16' is not known. Known: auto, fp32, bf16"),
         (["--cache-precision", "auto"], r"--cache-precision 'auto' is not known. Known: bf16, fp32"),
@@ -72,3 +75,11 @@ def test_options_of_encoders_arrive_as_typed() -> None:
     assert parse_arguments(typed.split()) == Arguments(
         encoder="some/encoder@abc", pretrained=False, precision="fp32", cache_precision="fp32"
     )
+
+
+def test_several_encoders_are_separated_by_commas_and_a_folder_may_have_one_in_its_name(tmp_path: Path) -> None:
+    assert parse_arguments(["--encoder", "a/x@abc, b/y ,tiny"]).encoder == "a/x@abc,b/y,tiny"
+    assert encoder_names("a/x@abc,b/y,tiny") == ("a/x@abc", "b/y", "tiny")
+    folder = tmp_path / "mine, fine-tuned"
+    folder.mkdir()
+    assert encoder_names(str(folder)) == (str(folder),)

@@ -88,6 +88,31 @@ CASES = {
     "an encoder that is not there": Case(
         "--data {tones} --space wav2vec2_fast --encoder {empty}/gone", ("--encoder", "gone", "no such folder")
     ),
+    "one of several encoders is not there": Case(
+        "--data {tones} --space wav2vec2_fast --encoder tiny,{empty}/gone",
+        ("--encoder", "gone: there is no such folder"),
+    ),
+    "encoders of two kinds": Case(
+        "--data {tones} --space mel_resnet50_frozen --encoder tiny,{speech}",
+        (
+            "--encoder",
+            "speech is of type 'wav2vec2', which is a speech encoder",
+            "this space takes an image backbone",
+            "Use --space wav2vec2_fast",
+        ),
+    ),
+    "no encoder between two commas": Case(
+        "--data {tones} --space wav2vec2_fast --encoder tiny,,{speech}",
+        ("--encoder 'tiny,,", "is not accepted: it takes one network, or several with one comma between", "Example: "),
+    ),
+    "one encoder twice": Case(
+        "--data {tones} --space wav2vec2_fast --encoder tiny,tiny",
+        ("--encoder tiny,tiny names tiny twice. Accepted are different networks. Name it once.",),
+    ),
+    "an encoder that is none of several": Case(
+        "--data {tones} --space wav2vec2_fast --encoder tiny,{speech} --pretrained none --fix encoder=tinny",
+        ("--fix encoder=tinny is out of range: encoder takes one of tiny (random weights), speech (random weights)",),
+    ),
     "a depth that the encoder lacks": Case(
         "--data {tones} --space wav2vec2_full --encoder tiny --fix unfreeze_depth=9",
         ("--fix unfreeze_depth=9 is out of range: unfreeze_depth takes a whole number from 0 to 2",),
@@ -118,9 +143,11 @@ class Ended:
 def places(tone_corpus: Path, prepared_tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders that the cases name."""
     base = tmp_path_factory.mktemp("places")
-    found = {name: base / name for name in ("empty", "pointers", "one_actor", "other", "new")}
-    for name in ("empty", "pointers", "one_actor"):
+    found = {name: base / name for name in ("empty", "pointers", "one_actor", "other", "new", "speech")}
+    for name in ("empty", "pointers", "one_actor", "speech"):
         found[name].mkdir()
+    for file in ("config.json", "preprocessor_config.json"):
+        (found["speech"] / file).write_text('{"model_type": "wav2vec2", "num_hidden_layers": 3}')
     for clip in ("1001_DFA_ANG_XX", "1001_DFA_SAD_XX", "1002_DFA_SAD_XX"):
         (found["pointers"] / f"{clip}.wav").write_text(LFS_POINTER)
     for clip in tone_corpus.glob("1001_*.wav"):

@@ -22,7 +22,8 @@ from tests.search.knob_search import Sitting, knob_spaces
 
 
 def kinds(folder: Path) -> list[str]:
-    return [event["kind"] for event in read_events(folder / "events.jsonl")]
+    """Of all events but what a sitting says of its resources."""
+    return [event["kind"] for event in read_events(folder / "events.jsonl") if event["kind"] != "resources"]
 
 
 def calls(folder: Path) -> list[dict[str, Any]]:

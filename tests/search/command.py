@@ -12,12 +12,17 @@ from tests.search.knob_search import ROOT
 
 
 class Command:
-    """``search/run.py`` over the knob spaces as a process of its own, with a Ray of its own."""
+    """``search/run.py`` over the knob spaces as a process of its own, with a Ray of its own.
 
-    def __init__(self, *options: str) -> None:
+    Args:
+        options: of the command
+        module: another one, with the same options
+    """
+
+    def __init__(self, *options: str, module: str = "tests.search.knob_search") -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.search.knob_search", "--address", "local", "--wandb", "disabled", *options],
+            [sys.executable, "-m", module, "--address", "local", "--wandb", "disabled", *options],
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip

@@ -66,8 +66,8 @@ def command() -> Iterator[Callable[..., Command]]:
     """Starts commands, and ends those that a failed test left running."""
     started: list[Command] = []
 
-    def start(*options: str) -> Command:
-        started.append(Command(*options))
+    def start(*options: str, **which: str) -> Command:
+        started.append(Command(*options, **which))
         return started[-1]
 
     yield start

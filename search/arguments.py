@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--encoder",
         type=_encoders,
-        metavar="ID|DIR|tiny",
+        metavar="ID|DIR|tiny[,…]",
         help="pretrained speech encoder or image backbone: a hub id, ID@REVISION for one revision of it, or a local "
         "folder; tiny is a random one of a few layers, to try a search (default: the space's; spaces over pretrained "
         "networks only, as the three below). A hub id is downloaded once. Several, separated by commas: the search "

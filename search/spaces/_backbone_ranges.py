@@ -2,6 +2,8 @@
 
 * images: 128 mel bands and 3 s, the 128 × 130 of the notebooks that are replayed here; one channel three times or
   log-mel, Δ and ΔΔ; 224 pixels a side is what the networks were trained on (He et al. 2016, arXiv 1512.03385)
+* ``unfreeze_depth``: from the top stage to all and the stem. Of several backbones, those with the same number of stages
+  share the parameter; else each range is one of its own (``search/encoder_axis.py``)
 * head: as over speech encoders (``_encoder_ranges.py``)
 * ``backbone_lr``: 1e-5 to 1e-3, from a hundredth of the head's rate up to the head's own
 * ``layer_decay``: .3 to 1 by stage; a stage is some layers (discriminative fine-tuning, Howard & Ruder 2018,

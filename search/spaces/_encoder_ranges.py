@@ -1,5 +1,7 @@
 """Ranges that the spaces over pretrained encoders share, each with its source.
 
+* ``unfreeze_depth``: from a frozen encoder up to four layers (FAST) or all of them (FULL). Of several encoders, those
+  with the same range share the parameter; else each range is one of its own (``search/encoder_axis.py``)
 * ``max_clip_seconds``: ends at 5 s, since CREMA-D's longest clip has 5.005 s; 3 s cuts 17 % of the clips, 4 s 1 %
 * ``head_lr``: two decades around AdamW's 1e-3 (Loshchilov & Hutter 2019, arXiv 1711.05101), for a head from scratch
 * ``backbone_lr``: 1e-5 to 3e-4; 1e-5 to 1e-4 is what wav2vec 2.0 and Whisper are fine-tuned with (Baevski et al. 2020,

@@ -5,9 +5,11 @@
 The last one to all stages trained, and then the stem too, with rates of their own for head and backbone. The map that
 enters the first trained stage is computed once, so that an epoch is the trained stages alone; images are masked where
 all is trained. For a GPU, or for --fix unfreeze_depth=1 on a CPU. The maps of all depths take 8.2 GB on disk for
-CREMA-D, twice that for both kinds of image: --fix channels=1 halves it, --fix unfreeze_depth=2 keeps one map
-alone. Any ResNet or EfficientNet of transformers goes with --encoder. The default is microsoft/resnet-50 at a fixed
-revision, pretrained on ImageNet. Where each range comes from: search/spaces/_backbone_ranges.py.
+CREMA-D, twice that for both kinds of image: --fix channels=1 halves it, --fix unfreeze_depth=2 keeps one map alone.
+Any ResNet or EfficientNet of transformers goes with --encoder, or several, separated by commas: then the backbone is
+searched too, each with its own depths (of four stages and of five) and its own maps on disk. The default is
+microsoft/resnet-50 at a fixed revision, pretrained on ImageNet. Where each range comes from:
+search/spaces/_backbone_ranges.py.
 """
 
 from search.parameters import Parameters, Value

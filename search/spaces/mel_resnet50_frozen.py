@@ -5,8 +5,9 @@
 The vectors are computed once, in one pass for each kind of image: log-mel three times or with its deltas, at 128 × 130
 or at 224 × 224, which takes three times as long. A pin leaves passes out, as above. Then a trial's epoch is the head
 alone. The board begins with the linear probe on the first kind of image. Any ResNet or EfficientNet of transformers
-goes with --encoder (microsoft/resnet-18, google/efficientnet-b0, a folder). The default is microsoft/resnet-50 at a
-fixed revision, pretrained on ImageNet. Where each range comes from: search/spaces/_backbone_ranges.py.
+goes with --encoder (microsoft/resnet-18, google/efficientnet-b0, a folder), or several, separated by commas: then the
+backbone is searched too, and each has its own passes and its own probe. The default is microsoft/resnet-50 at a fixed
+revision, pretrained on ImageNet. Where each range comes from: search/spaces/_backbone_ranges.py.
 """
 
 from search.parameters import Parameters, Value

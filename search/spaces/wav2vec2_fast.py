@@ -5,8 +5,8 @@
 A frozen encoder with a trained head takes seconds a trial. Where layers are trained, the head is trained before them
 for ten epochs of the same price; then each layer adds to an epoch. The pass over the frozen layers comes first;
 docs/experiments.md says how long it and the trials take. Any encoder of the same build goes with --encoder (HuBERT,
-WavLM, data2vec-audio, larger wav2vec 2.0). The default is facebook/wav2vec2-base at a fixed revision. Where each
-range comes from: search/spaces/_encoder_ranges.py.
+WavLM, data2vec-audio, larger wav2vec 2.0), or several, separated by commas: then the encoder is searched too. The
+default is facebook/wav2vec2-base at a fixed revision. Where each range comes from: search/spaces/_encoder_ranges.py.
 """
 
 from search.parameters import Parameters, Value

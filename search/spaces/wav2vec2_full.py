@@ -4,8 +4,9 @@
 
 All depths from a frozen encoder to every layer trained, whole or through low-rank adapters, full schedules. Masks lie
 on the projected features, as in the papers, so that only the convolutions before them are computed once. For a GPU: 60
-trials of up to 15 epochs. The default encoder is facebook/wav2vec2-base at a fixed revision. Where each range comes
-from: search/spaces/_encoder_ranges.py.
+trials of up to 15 epochs. Several encoders, separated by commas, go with --encoder; those of 12 layers share one range
+of depths, those of 24 have another. The default encoder is facebook/wav2vec2-base at a fixed revision. Where each
+range comes from: search/spaces/_encoder_ranges.py.
 """
 
 from search.parameters import Parameters, Value

@@ -3,10 +3,10 @@
 ``python search/run.py --space whisper_fast --data $CREMA_D_ROOT``
 
 The pass over the frozen layers comes first, then a frozen encoder with a trained head takes seconds a trial. Where
-layers are trained, the head is trained before them for ten epochs of the same price; then each layer adds to an
-epoch. What it reached, and how long it took: docs/experiments.md. Clips run on their own frames, not padded to 30 s.
-The default is openai/whisper-base at a fixed revision; --encoder takes any other Whisper. Where each range comes
-from: search/spaces/_encoder_ranges.py.
+layers are trained, the head is trained before them for ten epochs of the same price; then each layer adds to an epoch.
+What it reached, and how long it took: docs/experiments.md. Clips run on their own frames, not padded to 30 s. The
+default is openai/whisper-base at a fixed revision; --encoder takes any other Whisper, or several, separated by commas.
+Where each range comes from: search/spaces/_encoder_ranges.py.
 """
 
 from search.parameters import Parameters, Value

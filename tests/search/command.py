@@ -12,7 +12,12 @@ from tests.search.knob_search import ROOT
 
 
 class Command:
-    """``search/run.py`` over the knob spaces as a process of its own, with a Ray of its own."""
+    """``search/run.py`` over the knob spaces as a process of its own, with a Ray of its own.
+
+    Args:
+        options: of the command
+        module: another one, with the same options
+    """
 
     def __init__(self, *options: str, module: str = "tests.search.knob_search") -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])}

@@ -37,7 +37,15 @@ def prepare(
     before = (folder / "prepared.jsonl").exists()
     with (folder / "prepared.jsonl").open("a") as file:
         file.write(
-            json.dumps({"configs": list(configs), "threads": torch.get_num_threads(), "pid": os.getpid()}) + "\n"
+            json.dumps(
+                {
+                    "configs": list(configs),
+                    "encoder": task.encoder,
+                    "threads": torch.get_num_threads(),
+                    "pid": os.getpid(),
+                }
+            )
+            + "\n"
         )
     progress("frozen layers", 1, 3)
     fault = configs[0]["fault"]

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from search.baselines import baselines_of, check_baseline, row_name
+from search.baselines import baseline_event, baselines_of, check_baseline, row_name
 from search.gains import gains
 from search.leaderboard import caption, head, leaderboard, split_settings, write_leaderboard
+from search.study import StudyTrial
 from search.terminal import board_table
 from ser_models.metrics import uar_difference_interval
 from ser_models.trial import Baseline
@@ -32,6 +33,13 @@ def encoder_config(**encoder: Any) -> dict[str, Any]:
 def test_the_record_gives_back_the_baselines() -> None:
     events = [{"kind": "format"}, {"kind": "baseline", "name": "linear probe", "report": {"val_uar": 0.5}, "at": 1.0}]
     assert baselines_of(events) == [Baseline("linear probe", {"val_uar": 0.5})]
+
+
+def test_of_several_encoders_the_record_says_whose_a_baseline_is() -> None:
+    alone, of_one = Baseline("linear probe", {"val_uar": 0.5}), Baseline("linear probe", {"val_uar": 0.5}, "a/x")
+    assert "encoder" not in baseline_event(alone)
+    assert baselines_of([baseline_event(alone), baseline_event(of_one)]) == [alone, of_one]
+    assert (alone.title, of_one.title) == ("linear probe", "linear probe of a/x")
 
 
 def test_a_row_is_called_by_the_last_word() -> None:
@@ -123,6 +131,56 @@ def test_random_weights_are_said_in_words_and_in_the_title(tmp_path: Path) -> No
     write_leaderboard(tmp_path, board, config, ending=None)
     assert "encoder tiny (random weights)" in (tmp_path / "leaderboard.md").read_text().splitlines()[0]
     assert "never trained" not in " ".join(caption(board, encoder_config()))
+
+
+@pytest.fixture
+def several() -> dict[str, Any]:
+    config = config_json()
+    labels = {"a/x": True, "b/y": True, "c (random weights)": False}
+    config["plan"]["encoders"] = [{"label": label, "pretrained": pretrained} for label, pretrained in labels.items()]
+    return config
+
+
+def rows_of_several() -> tuple[list[StudyTrial], list[Baseline]]:
+    trials = [
+        trial(0, [epoch(1, POOR)], encoder="a/x", units=128),
+        trial(1, [epoch(1, FAIR)], encoder="b/y", units=128),
+        trial(2, [epoch(1, GOOD)], "failed", encoder="a/x", units=64),
+        trial(3, [], "failed", encoder="c (random weights)", units=64),
+    ]
+    return trials, [Baseline("linear probe", epoch(1, hits), label) for label, hits in (("a/x", FAIR), ("b/y", POOR))]
+
+
+def test_each_row_has_its_own_of_several_encoders(several: dict[str, Any], tmp_path: Path) -> None:
+    trials, probes = rows_of_several()
+    board = leaderboard(trials, several, baselines=probes)
+    assert dict(zip(board["trial_id"], board["encoder"], strict=True)) == {
+        "t0000": "a/x", "t0001": "b/y", "t0002": "a/x", "t0003": "c (random weights)", "probe a/x": "a/x",
+        "probe b/y": "b/y",
+    }  # fmt: skip
+    write_leaderboard(tmp_path, board, several, ending="trials")
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert ", encoders a/x, b/y, c (random weights)" in text.splitlines()[0]
+    assert "| probe b/y | completed |" in text
+    assert (
+        "- Encoder c (random weights): it was never pretrained, so no score of it speaks of a pretrained one." in text
+    )
+    assert (
+        "- Best of each encoder, of those tried: a/x 0.333 (t0000, 2 trials); b/y 0.500 (t0001, 1 trial); "
+        "c (random weights) no score (1 trial)." in text
+    )
+
+
+def test_a_narrow_terminal_tells_the_encoder_of_a_probe_among_the_settings(several: dict[str, Any]) -> None:
+    trials, probes = rows_of_several()
+    console = Console(file=io.StringIO(), width=80)
+    console.print(board_table(leaderboard(trials, several, baselines=probes)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO, see above
+    assert text.count("probe") == 2 and "probe a/x" not in text
+    assert text.count("encoder=a/x") == 3
+    console = Console(file=io.StringIO(), width=80)
+    console.print(board_table(leaderboard([trials[0], trials[2]], several, baselines=probes)))
+    assert "probe a/x" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 EASY = [[2, 2], [2, 2], [2, 2]]

@@ -270,3 +270,17 @@ def test_text_that_a_trial_says_of_itself_is_logged_and_random_weights_are_marke
     assert (run.logged[0][1]["precision"], run.logged[0][1]["trained_parameters"]) == ("bf16", 7)
     assert "random-weights" in run.settings["tags"]
     assert run.settings["config"]["encoder"] == "tiny (random weights)"
+
+
+def test_a_run_has_its_own_of_several_encoders_and_the_mark_of_its_weights(
+    runs: dict[str, FakeRun], tmp_path: Path
+) -> None:
+    config = config_json()
+    labels = {"a/x": True, "b (random weights)": False}
+    config["plan"]["encoders"] = [{"label": label, "pretrained": pretrained} for label, pretrained in labels.items()]
+    with Tracker(tmp_path, config, mode="offline", project="p", entity="e", say=lambda _: None) as open_tracker:
+        for number, label in enumerate(labels):
+            play(open_tracker, trial(number, [epoch(1, FAIR)], encoder=label))
+    settings = [runs[f"beef0123-t000{number}"].settings for number in range(2)]
+    assert [each["config"]["encoder"] for each in settings] == list(labels)
+    assert ["random-weights" in each["tags"] for each in settings] == [False, True]

@@ -1,5 +1,6 @@
 """What runs on a worker, without a worker: epochs, checkpoints, and what a failure leaves behind."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 from search.reports import check_report
 from search.trial import (
     TrialPlan,
+    _check_corners,
     check_configurations,
     checkpoint_file,
     epochs_of_trial,
     error_file,
     export_trial,
+    task_and_settings,
     trial_folder,
 )
 from ser_models.task import Task
@@ -135,3 +138,24 @@ def test_the_precision_that_a_checkpoint_brought_is_what_a_trial_reports() -> No
     trial = SimpleNamespace(facts=facts, trainer=SimpleNamespace(precision="bf16"), num_parameters=7)
     checked = check_report(0, _report(trial, result))
     assert (checked["precision"], checked["boundary"], checked["val_roc_auc"]) == ("bf16", "layer 3", 0.75)
+
+
+def test_a_worker_tries_out_the_corners_of_an_encoder_before_its_first_trial_with_it(
+    plan: TrialPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corners = ({"encoder": "a", "x": 0.0}, {"encoder": "b", "x": 0.5}, {"encoder": "b", "x": 1.0})
+    plan = dataclasses.replace(plan, corners=corners, encoders={"a": "spec of a", "b": "spec of b"})
+    tried: list[Any] = []
+    monkeypatch.setattr("search.trial.check_configurations", lambda configs, _: tried.append(list(configs)))
+    monkeypatch.setattr("search.trial._checked", set())
+    for label in ("b", "a", "b"):
+        assert _check_corners(plan, label) is None
+    assert tried == [list(corners[1:]), [corners[0]]]
+
+
+def test_a_trial_has_the_encoder_that_its_configuration_names(plan: TrialPlan) -> None:
+    several = dataclasses.replace(plan, encoders={"a": "spec of a", "b": "spec of b"})
+    task, settings = task_and_settings({"encoder": "b", "x": 0.5}, several)
+    assert (task.encoder, settings) == ("spec of b", {"x": 0.5})
+    alone, settings = task_and_settings({"x": 0.5}, plan)
+    assert (alone, settings) == (Task.from_dict(plan.task), {"x": 0.5})

@@ -41,7 +41,7 @@ CASES = {
         "--space mfcc_fsat --data {tones}",
         (
             "--space 'mfcc_fsat' is not known. Known spaces: ",
-            "mfcc_fast, mfcc_full, quick",
+            "mfcc_fast, mfcc_full, notebooks_mel, notebooks_mfcc, quick",
             "Add one as search/spaces/",
         ),
     ),

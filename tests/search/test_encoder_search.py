@@ -48,8 +48,9 @@ def prepared(folder: Path) -> list[dict[str, Any]]:
 
 
 def events_of(folder: Path) -> list[dict[str, Any]]:
-    """The record without its times, and without where its sittings begin and end."""
-    events = [event for event in read_events(folder / "events.jsonl") if event["kind"] not in ("sitting", "ended")]
+    """The record without its times, and without where its sittings begin and end and what they run on."""
+    of_sittings = ("sitting", "resources", "ended")
+    events = [event for event in read_events(folder / "events.jsonl") if event["kind"] not in of_sittings]
     for event in events:
         event.pop("at", None)
         for measured in ("seconds", "clips_per_second"):
@@ -125,7 +126,7 @@ def test_the_config_and_the_bundle_say_which(layered: Sitting) -> None:
     assert f"encoder={best.config['encoder']}" in provenance
 
 
-@pytest.mark.parametrize("num_events", [3, 6])  # between the two probes, and in the first trial
+@pytest.mark.parametrize("num_events", [4, 7])  # between the two probes, and in the first trial
 def test_a_search_whose_driver_is_gone_ends_as_if_nothing_had_been(
     layered: Sitting, knob_search: Search, tmp_path: Path, num_events: int
 ) -> None:

@@ -88,7 +88,7 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
     arguments = continued(stored, given)
     space, encoders = open_space(arguments, encoders_of(config["plan"]))
     config["plan"] |= planned(encoders)  # the same ones, as they are called today
-    config["plan"]["num_trials"] = _grown(config["plan"]["num_trials"], arguments.trials)
+    config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
     # what decides when it is finished: a plain --resume goes on with it
     for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds"):
         config["arguments"][name] = getattr(arguments, name)
@@ -105,7 +105,7 @@ def _released_on_error(lock: FileLock) -> Iterator[None]:
         raise
 
 
-def _grown(stored: int, asked: int | None) -> int:
+def grown(stored: int, asked: int | None) -> int:
     """The number of trials from now on.
 
     A search only grows: with fewer, some of its trials would have no place. One that time alone ends may get a bound.

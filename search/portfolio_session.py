@@ -36,6 +36,7 @@ from search.opening import (
     TRIALS,
     Search,
     continued,
+    grown,
     load_data,
     open_search,
 )
@@ -46,6 +47,7 @@ from search.session import (
     add_classical,
     check_gpu_hours,
     deadline_of,
+    ending_of,
     gpus_spent,
     interruptible,
     make_trial_plan,
@@ -139,7 +141,7 @@ def _opened(arguments: Arguments, command: str) -> Iterator[PortfolioSearch]:
             if arguments.resume is None:
                 run_folder.check_same_search(folder, stored, arguments)
             arguments = continued(stored, arguments)
-            config["plan"]["num_trials"] = _grown(config, arguments)
+            config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
             config["arguments"] |= {"time_budget": arguments.time_budget, "gpu_hours": arguments.gpu_hours}
         members = []
         for member in arguments_of_members(arguments, folder):
@@ -168,13 +170,6 @@ def _new_config(arguments: Arguments, command: str, members: Sequence[Search]) -
         "commit": provenance.commit(),
         "machine": provenance.machine(),
     }
-
-
-def _grown(config: dict[str, Any], arguments: Arguments) -> int:
-    stored = int(config["plan"]["num_trials"])
-    if arguments.trials is None or stored >= run_folder.UNBOUNDED:
-        return arguments.trials or stored
-    return max(stored, arguments.trials)
 
 
 def _events(search: PortfolioSearch) -> list[Event]:
@@ -255,7 +250,7 @@ def _sit(
                 tune_portfolio(
                     portfolio, plans, resources, stopper, search.folder, max_failures=arguments.max_failures
                 )  # fmt: skip
-            ending = _ending(stopper, portfolio)
+            ending = ending_of(stopper, portfolio)
             if ending != INTERRUPTED:
                 _export(search, studies, plans, resources, view)
             portfolio.end(ending)
@@ -274,14 +269,6 @@ class _BoardKeeper:
             found = [(list(study.trials.values()), study.baselines) for study in self._studies]
             board = portfolio_board(self._search, found, ended=False)
             write_leaderboard(self._search.folder, board, self._search.config, ending=None)  # fmt: skip
-
-
-def _ending(stopper: Any, portfolio: Portfolio) -> str:
-    if stopper.interrupted:
-        return INTERRUPTED
-    if portfolio.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):
-        return TIME_BUDGET if stopper.out_of_time else GPU_BUDGET
-    return ALL_TRIED if portfolio.exhausted else TRIALS
 
 
 def _export(

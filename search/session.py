@@ -34,6 +34,7 @@ from search.opening import (
     open_search,
     rule_maker,
 )
+from search.portfolio import Portfolio
 from search.preparing import prepare_node
 from search.record import Record, read_events
 from search.result_keys import SCORE
@@ -110,7 +111,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
                 prepare(search, study, trial_plan, resources, stopper, view)
             if not stopper.stop_all():
                 tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
-            ending = _ending(stopper, study)
+            ending = ending_of(stopper, study)
             if ending != INTERRUPTED:
                 if search.family.classical and study.best is not None:
                     add_classical([study], trial_plan, view)
@@ -248,7 +249,8 @@ def prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources,
         view.say(f"{baseline.title}: {baseline.report[SCORE]:.3f} in {baseline.report['seconds']:.0f} s")
 
 
-def _ending(stopper: Any, study: Study) -> str:
+def ending_of(stopper: Any, study: Study | Portfolio) -> str:
+    """What ended the sitting of *study*, in a word of :mod:`search.opening`."""
     if stopper.interrupted:
         return INTERRUPTED
     if study.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):

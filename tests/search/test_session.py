@@ -150,7 +150,7 @@ def test_a_command_that_asked_for_too_many_cores_can_be_given_again_with_fewer(
         knob_search(tmp_path / "run", "--space", "plain", "--cpus-per-trial", "99")
     threads: list[int] = []
     monkeypatch.setattr("search.session.tune_study", lambda study, plan, *_, **__: threads.append(plan.threads))
-    monkeypatch.setattr("search.session._ending", lambda *_: "interrupted")
+    monkeypatch.setattr("search.session.ending_of", lambda *_: "interrupted")
     for options in (["--space", "plain"], ["--resume"]):
         knob_search(tmp_path / "run", *options, "--cpus-per-trial", "2")
     assert threads == [2, 2]

@@ -248,7 +248,7 @@ def _sit(
                     prepare(member, study, plan, one, stopper, view)
             if not stopper.stop_all():
                 tune_portfolio(
-                    portfolio, plans, resources, stopper, search.folder, max_failures=arguments.max_failures
+                    portfolio, plans, resources, stopper, search.folder.resolve(), max_failures=arguments.max_failures
                 )  # fmt: skip
             ending = ending_of(stopper, portfolio)
             if ending != INTERRUPTED:

@@ -105,7 +105,7 @@ def tune_portfolio(
         plans: of each member, in their order
         resources: of one trial of each member, likewise
         stopper: as there
-        folder: of the whole search
+        folder: of the whole search, an absolute path
         max_failures: as there
     """
     from ray import tune

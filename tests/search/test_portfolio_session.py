@@ -194,3 +194,12 @@ def test_on_a_cluster_with_gpus_none_idles_while_trials_wait(
             running[event["space"]] -= 1
     assert most == 4
     assert len(trials_in(folder)) == 16
+
+
+def test_its_folder_may_be_given_relative_to_where_it_is_called(
+    knob_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = knob_search(Path("run"), *OPTIONS[:2], "--trials", "2", "--cache-dir", str(tmp_path / "cache"))
+    assert search.code == 0, search.text
+    assert len(trials_in(tmp_path / "run")) == 2

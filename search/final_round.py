@@ -27,7 +27,7 @@ from search.finalists import (
     read_rounds,
     write_round,
 )
-from search.judging import JudgedRow, TestClips, best_training, is_judged, judge_round
+from search.judging import JudgedRow, TestClips, best_training, is_judged, judge_round, mark_judged
 from search.opening import Search
 from search.record import Record, read_events
 from search.rungs import NoStopping, RungGroups
@@ -212,6 +212,7 @@ class FinalRound:
                 self.search, best, the_round.trial_plan(self.plan, folder, own), self.resources,
                 {"trial_id": winner["name"], "judged_on_test": True, "test": judged},
             )  # fmt: skip
+        mark_judged(the_round, folder, rows)
         for split in the_round.splits:
             kept = the_round.split_folder(folder, split)
             for number in trials[split]:

@@ -101,7 +101,7 @@ def judge_round(
     resources: Resources,
     emotions: Sequence[str],
 ) -> list[JudgedRow]:
-    """Let workers judge every training of a round, and write down what came of it.
+    """Let workers judge every training of a round, and write down every clip's probabilities.
 
     A seed counts for a candidate where its trainings on all splits have a score.
 
@@ -142,7 +142,7 @@ def judge_round(
             found.setdefault(name, []).append(np.concatenate([answers[key][1] for key in keys]))
             val_uars.setdefault(name, []).append(float(np.mean([answers[key][0] for key in keys])))
     rows = _rows(the_round, found, val_uars, together)
-    _write(the_round.folder(run_folder), rows, _mean_probabilities(the_round, found), together, emotions)
+    _write(the_round.folder(run_folder), _mean_probabilities(the_round, found), together, emotions)
     return rows
 
 
@@ -196,7 +196,6 @@ def _mean_probabilities(the_round: Round, found: Mapping[str, list[Probabilities
 
 def _write(
     folder: Path,
-    rows: Sequence[JudgedRow],
     probabilities: Mapping[str, Probabilities],
     clips: TestClips,
     emotions: Sequence[str],
@@ -216,8 +215,12 @@ def _write(
         for name, shares in probabilities.items()
     ]
     write_atomically(folder / PREDICTIONS_FILE, pd.concat(tables).to_csv(index=False))
-    content = {"rows": [asdict(row) for row in rows], "totals": clips.totals(len(emotions)).tolist()}
-    write_atomically(folder / JUDGED_FILE, json.dumps(content) + "\n")  # last: with it the round is judged
+
+
+def mark_judged(the_round: Round, run_folder: Path, rows: Sequence[JudgedRow]) -> None:
+    """Write down what the round came to, once everybody can read it: a search killed before judges the same again."""
+    content = json.dumps({"rows": [asdict(row) for row in rows]})
+    write_atomically(the_round.folder(run_folder) / JUDGED_FILE, content + "\n")
 
 
 def is_judged(the_round: Round, run_folder: Path) -> bool:

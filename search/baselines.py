@@ -10,6 +10,7 @@ from ser_models.trial import Baseline
 
 BASELINE = "baseline"  # an event of the record, and the origin of a row on the board
 CLASSICAL_NAME = "statistics + SVM"  # of the baseline in ser_models.classical, which this does not import: torch
+CLASSICAL_ROW = CLASSICAL_NAME.split()[-1]
 _NUMBERS = (SCORE, "val_accuracy", "val_macro_f1", "val_loss", "seconds")
 
 

@@ -7,7 +7,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # this file's folder comes first on the path; the packages lie beside it and under datasets/
 _ROOT = Path(__file__).resolve().parent.parent
@@ -93,18 +93,16 @@ def compare(run: Path, name: str) -> "tuple[pd.DataFrame, list[str]]":
 
 def _grouped(trials: "Sequence[StudyTrial]", name: str) -> "list[tuple[str, list[StudyTrial]]]":
     """Groups in the order of values; a parameter of many numbers is cut into thirds of its trials."""
+    from search.parameters import short
+
     values = {trial.config[name] for trial in trials}
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     if len(values) <= _FEW or not numbers:
         ordered = sorted(values, key=lambda value: (isinstance(value, str), value if numbers else str(value)))
-        return [(_short(value), [trial for trial in trials if trial.config[name] == value]) for value in ordered]
+        return [(short(value), [trial for trial in trials if trial.config[name] == value]) for value in ordered]
     ranked = sorted(trials, key=lambda trial: float(trial.config[name]))
     thirds = [ranked[len(ranked) * part // 3 : len(ranked) * (part + 1) // 3] for part in range(3)]
-    return [(f"{_short(some[0].config[name])} to {_short(some[-1].config[name])}", some) for some in thirds if some]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return [(f"{short(some[0].config[name])} to {short(some[-1].config[name])}", some) for some in thirds if some]
 
 
 def main(argv: list[str]) -> int:

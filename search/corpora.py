@@ -12,6 +12,7 @@ import crema_d
 from ser_data.corpus import Corpus, is_prepared, open_corpus, read_header
 from ser_data.errors import UserError
 from ser_data.splits import Split, check_split_name, resolve_split
+from ser_models.metrics import count_by_speaker
 
 SAMPLE_SEED = 0
 
@@ -154,8 +155,8 @@ def task_data(corpus: Corpus, split_name: str | None, emotions: Sequence[str] | 
     validation = split.indices("validation")
     validation = validation[labels[validation] >= 0]
     speakers, rows = np.unique(corpus.clips["actor"].to_numpy(dtype=str)[validation], return_inverse=True)
-    totals = np.zeros((len(speakers), len(chosen)), dtype=np.int64)
-    np.add.at(totals, (rows, labels[validation]), 1)
+    every = np.ones(len(rows), dtype=bool)
+    totals = count_by_speaker(rows, labels[validation], every, shape=(len(speakers), len(chosen)))
     # the sample corpus speaks under a few actors' numbers on purpose: whom it lacks is no news
     notes = [note for note in split.notes() if not (corpus.generated and "are not in this corpus" in note)]
     if split_name is None and split.name != "tfds":

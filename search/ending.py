@@ -3,7 +3,7 @@
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,7 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
         )
     failed = [trial for trial in trials.values() if trial.outcome == "failed"]
     if failed:
-        console.print(
-            f"{len(failed)} of {len(trials)} trials failed; {failed[0].trial_id}: {failed[0].reason}",
-            style="red",
-            soft_wrap=True,
-        )
+        say_failed(console, f"{len(failed)} of {len(trials)}", failed[0].trial_id, failed[0].reason)
     if interrupted:
         return say_interrupted(search.folder, console)
     if finalists.board is not None:
@@ -128,10 +124,20 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
         return say_interrupted(search.folder, console)
     succeeded = any(trial.epochs for trial in trials.values() if trial.outcome != "failed")
     boards = [search.folder / MARKDOWN_FILE, *([search.folder / FINALISTS_FILE] if "judged" in search.config else [])]
+    return say_ended(search.folder, ending, boards, console, succeeded=succeeded)
+
+
+def say_failed(console: Console, how_many: str, first: str, reason: str) -> None:
+    """That trials failed: *how_many*, e.g. ``"2 of 8"``, and why the *first* of them did."""
+    console.print(f"{how_many} trials failed; {first}: {reason}", style="red", soft_wrap=True)
+
+
+def say_ended(folder: Path, ending: str, boards: Sequence[Path], console: Console, *, succeeded: bool) -> int:
+    """What ended the search in *folder*, where its *boards* are, and how to use its winner; gives the exit code."""
     console.print(f"ended by: {ending}; {' '.join(map(str, boards))}", soft_wrap=True)
     if succeeded:
         console.print(
-            f"use the winner:  python search/predict.py {search.folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True
+            f"use the winner:  python search/predict.py {folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True
         )
     return EXIT_OK if succeeded else EXIT_NOTHING
 

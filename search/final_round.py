@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -28,12 +29,12 @@ from search.finalists import (
     write_round,
 )
 from search.judging import JudgedRow, TestClips, best_training, is_judged, judge_round, mark_judged
+from search.ledger import Look, earlier_looks, enter, read_ledger
 from search.opening import Search
 from search.record import Record, read_events
 from search.rungs import NoStopping, RungGroups
 from search.study import Study, StudyTrial, trials_of
 from search.terminal import LiveView
-from search.test_ledger import Look, earlier_looks, enter, read_ledger
 from search.trial import TrialPlan, checkpoint_file
 from search.tuning import Resources, tune_study
 from ser_data.errors import UserError
@@ -105,8 +106,7 @@ class FinalRound:
         splits: tuple[str, ...] = (self.data.split.name,)
         if arguments.folds == "all":
             splits = folds_of(self.data.split.name, named=named_splits(self.data.corpus))
-        rounds = read_rounds(folder)
-        judged = bool(rounds) and is_judged(rounds[-1], folder)
+        rounds, judged = read_rounds(folder), _is_last_judged(folder)
         if judged and not arguments.force:
             return Outcome(
                 lines=("the finalists were judged on test before, and are not judged again; --force looks again",)
@@ -134,7 +134,7 @@ class FinalRound:
                 max_epochs=plan.max_epochs,
             )
             view = LiveView(
-                self.console, num_trials=len(the_round.runs), max_epochs=plan.max_epochs, known=study.trials,
+                self.console, num_trials=len(the_round.runs), known=study.trials,
                 title=f"finalists on {split}",
             )  # fmt: skip
             study.listeners.append(view.on_event)
@@ -242,8 +242,13 @@ def is_pending(search: Search) -> bool:
     """
     if not search.arguments.finalists:
         return False
-    rounds = read_rounds(search.folder)
-    return search.arguments.force or not rounds or not is_judged(rounds[-1], search.folder)
+    return search.arguments.force or not _is_last_judged(search.folder)
+
+
+def _is_last_judged(folder: Path) -> bool:
+    """Whether the last round of the search in *folder* was judged on test; not where there was none."""
+    rounds = read_rounds(folder)
+    return bool(rounds) and is_judged(rounds[-1], folder)
 
 
 def check_not_judged(search: Search) -> None:
@@ -252,8 +257,7 @@ def check_not_judged(search: Search) -> None:
     Raises:
         UserError: when it looked, and at whom
     """
-    rounds = read_rounds(search.folder)
-    if not rounds or not is_judged(rounds[-1], search.folder) or search.arguments.force:
+    if search.arguments.force or not _is_last_judged(search.folder):
         return
     last = read_ledger(search.folder)[-1]
     raise UserError(

@@ -13,8 +13,10 @@ from rich.table import Table
 from search.finalists import Round
 from search.gains import Compared, gain
 from search.judging import JudgedRow
+from search.leaderboard import short_score
+from search.ledger import Look
+from search.parameters import short
 from search.run_folder import write_atomically
-from search.test_ledger import Look
 from ser_models.metrics import uar_interval
 
 CSV_FILE = "finalists.csv"
@@ -198,22 +200,17 @@ def _varying(board: pd.DataFrame) -> list[str]:
 
 def _cells(row: Mapping[Any, Any], varying: Sequence[str]) -> list[str]:
     chosen = {name.removeprefix("config."): row[name] for name in varying if pd.notna(row[name])}
-    told = ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in
-                     chosen.items())  # fmt: skip
+    told = ", ".join(f"{name}={short(value)}" for name, value in chosen.items())
     scores = ["test_accuracy", "test_macro_f1", *(["test_roc_auc"] if "test_roc_auc" in row else [])]
     return [
         str(row["rank"]),
         row["name"],
         row["role"],
         str(row["trainings"]),
-        _short(row["val_uar"]),
-        _short(row["test_uar"]),
+        short_score(row["val_uar"]),
+        short_score(row["test_uar"]),
         f"{row['test_uar_low']:.3f}–{row['test_uar_high']:.3f}" if pd.notna(row["test_uar_low"]) else "–",
-        _short(row["test_uar_sd"]),
-        *(_short(row[name]) for name in scores),
+        short_score(row["test_uar_sd"]),
+        *(short_score(row[name]) for name in scores),
         told,
     ]
-
-
-def _short(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"

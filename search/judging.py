@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from search.baselines import CLASSICAL_ROW as CLASSICAL
 from search.finalists import Round, runs_of
-from search.result_keys import SCORE
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from search.trial import TrialPlan, judge_classical, judge_trial
@@ -22,10 +22,11 @@ from search.tuning import Resources
 from ser_data.corpus import Corpus
 from ser_data.splits import Split
 from ser_models.judged import judge
+from ser_models.metrics import count_by_speaker
 
 JUDGED_FILE = "judged.json"
 PREDICTIONS_FILE = "test_predictions.csv"
-ENSEMBLE, CLASSICAL = "ensemble", "SVM"
+ENSEMBLE = "ensemble"
 Probabilities = NDArray[np.float64]
 
 
@@ -64,9 +65,8 @@ class TestClips:
     def totals(self, num_classes: int) -> NDArray[np.int64]:
         """Clips by speaker (sorted by name) and class."""
         names, rows = np.unique(self.speakers, return_inverse=True)
-        totals = np.zeros((len(names), num_classes), dtype=np.int64)
-        np.add.at(totals, (rows, self.labels), 1)
-        return totals
+        every = np.ones(len(rows), dtype=bool)
+        return count_by_speaker(rows, self.labels, every, shape=(len(names), num_classes))
 
 
 @dataclass(frozen=True)
@@ -240,8 +240,3 @@ def best_training(the_round: Round, rows: Sequence[JudgedRow], trials: Mapping[i
         return None
     own = [trial for (name, _), trial in runs_of(the_round, trials).items() if name == winner.name]
     return max(own, key=lambda trial: trial.best_score, default=None)
-
-
-def validation_score(trial: StudyTrial) -> float:
-    best = trial.best_epoch
-    return float(best[SCORE]) if best else float("nan")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from search.baselines import BASELINE, row_name
 from search.encoders import ENCODER, encoder_of, encoders_of
+from search.parameters import short
 from search.result_keys import (
     EPOCH,
     HITS,
@@ -301,12 +302,12 @@ def split_settings(board: pd.DataFrame) -> tuple[dict[str, Any], list[str]]:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+    return ", ".join(f"{name}={short(value)}" for name, value in values.items())
 
 
 def _markdown_row(row: Mapping[str, Any], settings: str) -> str:
-    metrics = [_short_score(row[name]) for name in (SCORE, "val_accuracy", "val_macro_f1")]
-    extras = [_short_score(row[name]) for name in _EXTRAS if name in row]
+    metrics = [short_score(row[name]) for name in (SCORE, "val_accuracy", "val_macro_f1")]
+    extras = [short_score(row[name]) for name in _EXTRAS if name in row]
     has_interval = not _is_missing(row["val_uar_low"])  # one speaker alone gives none
     interval = f"{row['val_uar_low']:.3f}–{row['val_uar_high']:.3f}" if has_interval else "–"
     status = row["status"] + (f" ({row['reason']})" if row["status"] == "failed" else "")
@@ -319,11 +320,8 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _short_score(value: float) -> str:
+def short_score(value: float) -> str:
+    """A score for a person; a dash where there is none."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 

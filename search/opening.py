@@ -136,15 +136,30 @@ def is_finished(search: Search) -> bool:
     events = read_events(path) if path.exists() else []
     if not events or events[-1]["kind"] != "ended":
         return False
-    reason: str = events[-1]["reason"]
+    return is_over(
+        events[-1]["reason"], search.arguments, num_begun=len(trials_of(events)), num_trials=search.num_trials,
+        seconds=seconds_used(events), gpu_seconds=gpu_seconds_used(events),
+    )  # fmt: skip
+
+
+def is_over(
+    reason: str, arguments: Arguments, *, num_begun: int, num_trials: int, seconds: float, gpu_seconds: float
+) -> bool:
+    """Whether what ended a search the last time ends it still, with the budgets that it has now.
+
+    Args:
+        reason: what ended it
+        arguments: of the search, with today's budgets
+        num_begun: trials that it began
+        num_trials: that it may have
+        seconds: wall time that it used
+        gpu_seconds: GPU time that it used
+    """
     if reason == TIME_BUDGET:
-        budget = search.arguments.time_budget
-        return budget is not None and seconds_used(events) >= budget
+        return arguments.time_budget is not None and seconds >= arguments.time_budget
     if reason == GPU_BUDGET:
-        hours = search.arguments.gpu_hours
-        return hours is not None and gpu_seconds_used(events) >= hours * 3600
-    enough = len(trials_of(events)) >= search.num_trials or reason == ALL_TRIED
-    return enough and reason != INTERRUPTED
+        return arguments.gpu_hours is not None and gpu_seconds >= arguments.gpu_hours * 3600
+    return reason == ALL_TRIED or (num_begun >= num_trials and reason != INTERRUPTED)
 
 
 def load_data(search: Search, console: Console) -> TaskData:

@@ -5,6 +5,15 @@ from typing import Any, Protocol
 Value = str | int | float | bool
 
 
+def short(value: Any) -> str:
+    """A parameter's value for a person.
+
+    >>> short(0.00123456), short(128), short("cnn")
+    ('0.00123', '128', 'cnn')
+    """
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 class Parameters(Protocol):
     """What a space's ``suggest`` may ask for: the part of :class:`optuna.trial.Trial` that spaces use."""
 

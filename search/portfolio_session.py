@@ -5,12 +5,10 @@ Each member's folder is a search of its own, with everything that a search leave
 
 import contextlib
 import os
-import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +16,22 @@ import pandas as pd
 from filelock import FileLock
 from rich.console import Console
 
-from search import provenance, run_folder
+from search import run_folder
 from search.allocator import Member
 from search.arguments import Arguments
-from search.baselines import BASELINE, CLASSICAL_NAME, baselines_of
+from search.baselines import BASELINE, CLASSICAL_ROW, baselines_of
 from search.corpora import TaskData
-from search.ending import EXIT_NOTHING, EXIT_OK, conclude, export_best, say_interrupted
+from search.ending import EXIT_OK, conclude, export_best, say_ended, say_failed, say_interrupted
 from search.final_round import Outcome
 from search.gains import gains
-from search.leaderboard import caption, leaderboard, write_leaderboard
+from search.leaderboard import MARKDOWN_FILE, caption, leaderboard, write_leaderboard
 from search.members import arguments_of_members
 from search.opening import (
-    ALL_TRIED,
-    GPU_BUDGET,
     INTERRUPTED,
-    TIME_BUDGET,
-    TRIALS,
     Search,
     continued,
     grown,
+    is_over,
     load_data,
     open_search,
 )
@@ -58,10 +53,10 @@ from search.session import (
 )
 from search.study import FINAL_EVENTS, Study, StudyTrial, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
+from search.trial import TrialPlan
 from search.tuning import Resources, choose_resources, tune_portfolio
 from ser_models.trial import Baseline
 
-_CLASSICAL_ROW = CLASSICAL_NAME.split()[-1]
 Found = tuple[Sequence[StudyTrial], Sequence[Baseline]]
 MEMBERS = "members"  # in config.json: marks a search over several spaces
 
@@ -102,9 +97,10 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
     """As :func:`search.session.run`, over several spaces."""
     with _opened(arguments, command) as search:
         try:
-            if _is_finished(search):
+            before = _records(search)
+            if _is_finished(search, before):
                 console.print(
-                    f"{search.folder} is finished ({_num_begun(search)} trials): see "
+                    f"{search.folder} is finished ({_num_begun(before)} trials): see "
                     f"{search.folder / 'leaderboard.md'}. A larger --trials, --time-budget or --gpu-hours makes it "
                     "go on.",
                     soft_wrap=True,
@@ -154,50 +150,37 @@ def _opened(arguments: Arguments, command: str) -> Iterator[PortfolioSearch]:
 
 
 def _new_config(arguments: Arguments, command: str, members: Sequence[Search]) -> dict[str, Any]:
-    budget = (arguments.trials, arguments.time_budget, arguments.gpu_hours)
-    by_default = (
-        sum(member.space.trials for member in members) if budget == (None, None, None) else run_folder.UNBOUNDED
-    )
-    return {
-        "format": run_folder.FORMAT_VERSION,
-        "search_id": secrets.token_hex(4),
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command,
-        "arguments": run_folder.plain(arguments),
-        MEMBERS: [member.space.name for member in members],
-        "plan": {"family": "several", "num_trials": arguments.trials or by_default},
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-        "machine": provenance.machine(),
-    }
+    by_default = sum(member.space.trials for member in members)
+    plan = {"family": "several", "num_trials": run_folder.num_trials(arguments, by_default)}
+    return run_folder.new_config(
+        arguments, command, {MEMBERS: [member.space.name for member in members], "plan": plan}
+    )  # fmt: skip
 
 
-def _events(search: PortfolioSearch) -> list[Event]:
-    """Of all records, in the order of time."""
+def _records(search: PortfolioSearch) -> list[list[Event]]:
+    """The events on disk: of the whole search, then of each member."""
     paths = [search.record_file, *(member.folder / run_folder.RECORD_FILE for member in search.members)]
-    found = [event for path in paths if path.exists() for event in read_events(path) if "at" in event]
-    return sorted(found, key=lambda event: event["at"])
+    return [read_events(path) if path.exists() else [] for path in paths]
 
 
-def _num_begun(search: PortfolioSearch) -> int:
-    return sum(event["kind"] == "suggested" for event in _events(search))
+def _seconds_used(records: Iterable[Sequence[Event]]) -> float:
+    """As :func:`search.study.seconds_used`, of records that were written side by side."""
+    found = [event for events in records for event in events if "at" in event]
+    return seconds_used(sorted(found, key=lambda event: event["at"]))
 
 
-def _is_finished(search: PortfolioSearch) -> bool:
-    events = read_events(search.record_file) if search.record_file.exists() else []
-    if not events or events[-1]["kind"] != "ended":
+def _num_begun(records: Iterable[Sequence[Event]]) -> int:
+    return sum(event["kind"] == "suggested" for events in records for event in events)
+
+
+def _is_finished(search: PortfolioSearch, records: Sequence[Sequence[Event]]) -> bool:
+    whole = records[0]
+    if not whole or whole[-1]["kind"] != "ended":
         return False
-    reason, arguments = events[-1]["reason"], search.arguments
-    if reason == TIME_BUDGET:
-        return arguments.time_budget is not None and seconds_used(_events(search)) >= arguments.time_budget
-    if reason == GPU_BUDGET:
-        return arguments.gpu_hours is not None and _gpu_seconds(search) >= arguments.gpu_hours * 3600
-    return reason == ALL_TRIED or (reason == TRIALS and _num_begun(search) >= search.num_trials)
-
-
-def _gpu_seconds(search: PortfolioSearch) -> float:
-    records = (member.folder / run_folder.RECORD_FILE for member in search.members)
-    return sum(gpu_seconds_used(read_events(path)) for path in records if path.exists())
+    return is_over(
+        whole[-1]["reason"], search.arguments, num_begun=_num_begun(records), num_trials=search.num_trials,
+        seconds=_seconds_used(records), gpu_seconds=sum(map(gpu_seconds_used, records)),
+    )  # fmt: skip
 
 
 def _sit(
@@ -209,7 +192,7 @@ def _sit(
 
     arguments = search.arguments
     mode, line = tracking_mode(arguments)
-    used = seconds_used(_events(search))
+    used = _seconds_used([record.events, *(one.events for one in records)])
     studies = [
         open_study(member, one, num_trials=run_folder.UNBOUNDED, space=member.space.name)
         for member, one in zip(search.members, records, strict=True)
@@ -236,7 +219,7 @@ def _sit(
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-            view = LiveView(console, num_trials=shown, max_epochs=0, known=portfolio.trials)
+            view = LiveView(console, num_trials=shown, known=portfolio.trials)
             if line:
                 view.say(line)
             for member, study in zip(search.members, studies, strict=True):
@@ -268,13 +251,13 @@ class _BoardKeeper:
         if event["kind"] in FINAL_EVENTS:
             found = [(list(study.trials.values()), study.baselines) for study in self._studies]
             board = portfolio_board(self._search, found, ended=False)
-            write_leaderboard(self._search.folder, board, self._search.config, ending=None)  # fmt: skip
+            write_leaderboard(self._search.folder, board, self._search.config, ending=None)
 
 
 def _export(
     search: PortfolioSearch,
-    studies: Sequence[Any],
-    plans: Sequence[Any],
+    studies: Sequence[Study],
+    plans: Sequence[TrialPlan],
     resources: Sequence[Resources],
     view: LiveView,
 ) -> None:
@@ -314,7 +297,7 @@ def portfolio_board(search: PortfolioSearch, found: Sequence[Found], *, ended: b
     boards: list[pd.DataFrame] = []
     for member, (trials, baselines) in zip(search.members, found, strict=True):
         board = leaderboard(trials, member.config, baselines=baselines, ended=ended)
-        classical = (board["origin"] == BASELINE) & (board["trial_id"] == _CLASSICAL_ROW)
+        classical = (board["origin"] == BASELINE) & (board["trial_id"] == CLASSICAL_ROW)
         if boards:
             board, classical = board[~classical], classical[~classical]
         board["trial_id"] = board["trial_id"].where(classical, member.space.name + "/" + board["trial_id"])
@@ -367,17 +350,10 @@ def _conclude(search: PortfolioSearch, ending: str, console: Console) -> int:
             console.print(line, soft_wrap=True)
     failed = board[board["status"] == "failed"]
     if len(failed):
-        console.print(
-            f"{len(failed)} of {_num_begun(search)} trials failed; {failed['trial_id'].iloc[0]}: "
-            f"{failed['reason'].iloc[0]}",
-            style="red",
-            soft_wrap=True,
-        )
+        how_many = f"{len(failed)} of {_num_begun(records)}"
+        say_failed(console, how_many, failed["trial_id"].iloc[0], failed["reason"].iloc[0])
     if interrupted:
         return say_interrupted(search.folder, console)
-    console.print(f"ended by: {ending}; {search.folder / 'leaderboard.md'}", soft_wrap=True)
-    if best is None:
-        return EXIT_NOTHING
-    console.print(f"use the winner:  python search/predict.py {search.folder / run_folder.BEST_FOLDER} CLIP",
-                  soft_wrap=True)  # fmt: skip
-    return EXIT_OK
+    return say_ended(
+        search.folder, ending, [search.folder / MARKDOWN_FILE], console, succeeded=best is not None
+    )  # fmt: skip

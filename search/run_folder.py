@@ -107,35 +107,46 @@ def create(
         UserError: the folder holds something else, or cannot be written
     """
     _check_vacant(folder)
-    config = {
-        "format": FORMAT_VERSION,
-        "search_id": secrets.token_hex(4),
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command,
-        "arguments": plain(arguments),
-        "source": source,
-        "plan": {
-            "family": space.family,
-            "num_trials": _num_trials(arguments, space),
-            "max_epochs": space.max_epochs,
-            "grace": arguments.grace or space.grace,
-            **planned(encoders),
-        },
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-        "machine": provenance.machine(),
+    plan = {
+        "family": space.family,
+        "num_trials": num_trials(arguments, space.trials),
+        "max_epochs": space.max_epochs,
+        "grace": arguments.grace or space.grace,
+        **planned(encoders),
     }
+    config = new_config(arguments, command, {"source": source, "plan": plan})
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save(folder, config)
     return config
 
 
-def _num_trials(arguments: Arguments, space: Space) -> int:
-    """``--trials``; without it as many as the space says, or as another budget allows where one was given."""
+def new_config(arguments: Arguments, command: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """``config.json`` of a search that begins now.
+
+    Args:
+        arguments: as given
+        command: as typed
+        own: what it says of its plan and data
+    """
+    return {
+        "format": FORMAT_VERSION,
+        "search_id": secrets.token_hex(4),
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "arguments": plain(arguments),
+        **own,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "machine": provenance.machine(),
+    }
+
+
+def num_trials(arguments: Arguments, default: int) -> int:
+    """``--trials``; without it *default*, or as many as another budget allows where one was given."""
     if arguments.trials is not None:
         return arguments.trials
-    return space.trials if arguments.time_budget is None and arguments.gpu_hours is None else UNBOUNDED
+    return default if arguments.time_budget is None and arguments.gpu_hours is None else UNBOUNDED
 
 
 def save(folder: Path, config: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
     from search.cluster import joined_cluster
     from search.tune_adapters import SittingStopper
 
-    arguments, plan = search.arguments, search.config["plan"]
+    arguments = search.arguments
     mode, line = tracking_mode(arguments)
     used = seconds_used(record.events)
     study = open_study(search, record, num_trials=search.num_trials)
@@ -102,7 +102,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
         trial_plan = make_trial_plan(search, data, resources)
         with ExitStack() as stack:
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-            view = LiveView(console, num_trials=shown_trials, max_epochs=plan["max_epochs"], known=study.trials)
+            view = LiveView(console, num_trials=shown_trials, known=study.trials)
             if line:
                 view.say(line)
             watch(search, study, view, mode, stack)

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from search.encoders import ENCODER
 from search.leaderboard import extra_scores, head, split_settings
+from search.parameters import short
 from search.record import Event
 from search.result_keys import RECONSTRUCTION, ROC_AUC, SCORE
-from search.space import full_length
 from search.study import FINAL_EVENTS, StudyTrial
 
 _LEADERS = 5
@@ -35,7 +35,6 @@ class LiveView:
         console: Console,
         *,
         num_trials: int | None,
-        max_epochs: int,
         known: Mapping[int, StudyTrial],
         title: str = "searching",
     ) -> None:
@@ -44,12 +43,10 @@ class LiveView:
         Args:
             console: where to
             num_trials: of the whole search, None if time alone ends it
-            max_epochs: a trial's full length, where its configuration names no shorter one
             known: the study's own mapping, which grows while it runs
             title: what the bar calls it
         """
         self._console = console
-        self._max_epochs = max_epochs
         self._trials = known
         self._preparing: str | None = None
         self._lock = threading.Lock()
@@ -119,7 +116,7 @@ class LiveView:
             table.add_row(
                 _name(trial),
                 f"[{_STATUS_STYLE[status]}]{status}[/]",
-                f"{len(trial.epochs)}/{trial.length or full_length(trial.config, self._max_epochs)}",
+                f"{len(trial.epochs)}/{trial.length}",
                 f"{trial.best_score:.3f}" if trial.epochs else "",
                 settings(trial.params),
             )
@@ -130,9 +127,7 @@ class LiveView:
 
 def settings(params: Mapping[str, Any]) -> str:
     """Parameters in one line, numbers short."""
-    return " ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
-    )
+    return " ".join(f"{name}={short(value)}" for name, value in params.items())
 
 
 def _sentence(trial: StudyTrial) -> str:

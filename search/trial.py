@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from ser_models.task import Task
 
 NUMBER = "number"
-MEMBER_SPAN = (
-    1_000_000  # in a search over several spaces a trial's number is its space's place times this, plus its own
-)
+# in a search over several spaces a trial's number is its space's place times this, plus its own
+MEMBER_SPAN = 1_000_000
 CONFIG = "config"
 CHECKPOINT_FILE = "checkpoint.pt"
 SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained

@@ -68,6 +68,11 @@ class Sitting:
         return dict(json.loads((self.folder / "config.json").read_text()))
 
 
+def kinds(folder: Path) -> list[str]:
+    """Of all events of a search's record but what a sitting says of its resources."""
+    return [event["kind"] for event in read_events(folder / "events.jsonl") if event["kind"] != "resources"]
+
+
 def sit(cluster: Cluster, folder: Path, options: Sequence[str]) -> Sitting:
     """One sitting in this process, on the tests' own cluster.
 

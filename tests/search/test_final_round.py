@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from search.final_round import check_can_be_judged
+from search.ledger import read_ledger
 from search.record import read_events
 from search.study import trials_of
-from search.test_ledger import read_ledger
 from ser_data.corpus import open_corpus
 from ser_data.errors import UserError
 from ser_data.splits import resolve_split

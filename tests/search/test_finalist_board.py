@@ -13,10 +13,10 @@ from rich.console import Console
 from search.finalist_board import caption, finalist_board, finalist_table, verdicts, write_finalists
 from search.finalists import Candidate, Round
 from search.judging import JudgedRow
-from search.test_ledger import Look
+from search.ledger import Look
 from ser_models.metrics import uar_difference_interval, uar_interval
 from tests.search.boards import FAIR, GOOD, POOR, VAL_TOTALS, config_json
-from tests.search.test_test_ledger import LOOK
+from tests.search.test_ledger import LOOK
 
 ROUND = Round(1, (Candidate("t0003", "finalist", {}), Candidate("t0001", "finalist", {})), 2, ("tfds",))
 

@@ -18,12 +18,7 @@ from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError
 from tests.search.command import Command
 from tests.search.conftest import Search
-from tests.search.knob_search import Sitting, knob_spaces
-
-
-def kinds(folder: Path) -> list[str]:
-    """Of all events but what a sitting says of its resources."""
-    return [event["kind"] for event in read_events(folder / "events.jsonl") if event["kind"] != "resources"]
+from tests.search.knob_search import Sitting, kinds, knob_spaces
 
 
 def calls(folder: Path) -> list[dict[str, Any]]:

@@ -26,14 +26,9 @@ from tests.search.boards import FAIR, GOOD, POOR, epoch, trial
 from tests.search.command import Command
 from tests.search.conftest import Search
 from tests.search.knob_family import hits_of, score_of
-from tests.search.knob_search import Sitting, knob_spaces
+from tests.search.knob_search import Sitting, kinds, knob_spaces
 
 EPOCHS_OF_SLOW = 4
-
-
-def kinds(folder: Path) -> list[str]:
-    """Of all events but what a sitting says of its resources."""
-    return [event["kind"] for event in read_events(folder / "events.jsonl") if event["kind"] != "resources"]
 
 
 def expected_configs(space: str, trials: int) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_piped_output_gets_a_line_per_finished_trial_and_no_other() -> None:
         1: trial(1, [epoch(1, POOR)], "stopped", reason="rung 1: 0.333 < 0.500"),
         2: trial(2, [], "failed", reason="ValueError: [too] wide"),
     }
-    with LiveView(Console(file=text, width=80), num_trials=4, max_epochs=2, known=trials) as view:
+    with LiveView(Console(file=text, width=80), num_trials=4, known=trials) as view:
         view.say("a line")
         for number, kind in ((0, "suggested"), (0, "epoch"), (0, "done"), (1, "epoch"), (1, "stopped"), (2, "failed")):
             view.on_event(trials[number], {"kind": kind, "number": number})
@@ -139,9 +139,10 @@ def test_a_terminal_shows_leaders_running_trials_and_a_bar_and_cleans_up() -> No
         number: trial(number, [epoch(1, FAIR), epoch(2, GOOD)], network="cnn", x=0.5 + number) for number in range(7)
     }
     trials[7] = trial(7, [epoch(1, POOR)], None, network="crnn", x=0.25)
-    view = LiveView(console, num_trials=9, max_epochs=2, known=trials)
+    view = LiveView(console, num_trials=9, known=trials)
     with view:
         trials[8] = trial(8, [], None, network="mlp")
+        trials[7].length = trials[8].length = 2
         view.on_event(trials[8], {"kind": "suggested", "number": 8})
         plain = Console(width=100, record=True, file=io.StringIO())
         plain.print(view._render())
@@ -155,8 +156,8 @@ def test_a_terminal_shows_leaders_running_trials_and_a_bar_and_cleans_up() -> No
 
 def test_a_trial_is_shown_with_its_own_length() -> None:
     trials = {number: trial(number, [epoch(1, FAIR)], None) for number in range(2)}
-    trials[0].config["epochs"] = 8
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=2, max_epochs=30, known=trials)
+    trials[0].length, trials[1].length = 8, 30
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=2, known=trials)
     plain = Console(width=100, record=True, file=io.StringIO())
     plain.print(view._render())
     shown = plain.export_text()
@@ -164,7 +165,7 @@ def test_a_trial_is_shown_with_its_own_length() -> None:
 
 
 def test_what_comes_before_the_trials_is_one_live_line() -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=2, max_epochs=3, known={})
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=2, known={})
     plain = Console(width=100, record=True, file=io.StringIO())
     with view.preparing() as show:
         show("frozen layers: 1,200 of 5,884 clips")
@@ -175,7 +176,7 @@ def test_what_comes_before_the_trials_is_one_live_line() -> None:
 
 def test_piped_output_tells_once_what_is_being_prepared() -> None:
     text = io.StringIO()
-    view = LiveView(Console(file=text, width=80), num_trials=2, max_epochs=3, known={})
+    view = LiveView(Console(file=text, width=80), num_trials=2, known={})
     with view.preparing() as show:
         for line in ("frozen layers: 0 of 9 clips", "frozen layers: 4 of 9 clips", "linear probe: 1 of 2 epochs"):
             show(line)

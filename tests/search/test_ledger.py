@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.test_ledger import LEDGER_FILE, Look, earlier_looks, enter, read_ledger
+from search.ledger import LEDGER_FILE, Look, earlier_looks, enter, read_ledger
 from ser_data.errors import UserError
 
 LOOK = Look(

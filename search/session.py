@@ -195,6 +195,7 @@ def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitSt
             write_leaderboard(search.folder, board, search.config, ending=None)
             remove_checkpoints(search.folder, study)
 
+    tracker.make_up_for(study.trials.values())
     study.listeners += [view.on_event, tracker.on_event, keep_board]
 
 

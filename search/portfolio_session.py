@@ -25,6 +25,7 @@ from search.baselines import BASELINE, CLASSICAL_NAME, baselines_of
 from search.corpora import TaskData
 from search.ending import EXIT_NOTHING, EXIT_OK, conclude, export_best, say_interrupted
 from search.final_round import Outcome
+from search.full_disk import raise_if_full
 from search.gains import gains
 from search.leaderboard import caption, leaderboard, write_leaderboard
 from search.members import arguments_of_members
@@ -103,6 +104,8 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
     with _opened(arguments, command) as search:
         try:
             if _is_finished(search):
+                # boards that a crash at the end cut, or kept from being written
+                _conclude(search, read_events(search.record_file)[-1]["reason"], Console(quiet=True))
                 console.print(
                     f"{search.folder} is finished ({_num_begun(search)} trials): see "
                     f"{search.folder / 'leaderboard.md'}. A larger --trials, --time-budget or --gpu-hours makes it "
@@ -124,6 +127,9 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
             return _conclude(search, ending, console)
         except KeyboardInterrupt:
             return say_interrupted(search.folder, console)
+        except OSError as error:
+            raise_if_full(error, search.folder)
+            raise
 
 
 @contextmanager
@@ -186,6 +192,9 @@ def _num_begun(search: PortfolioSearch) -> int:
 def _is_finished(search: PortfolioSearch) -> bool:
     events = read_events(search.record_file) if search.record_file.exists() else []
     if not events or events[-1]["kind"] != "ended":
+        return False
+    own = (read_events(member.folder / run_folder.RECORD_FILE) for member in search.members)
+    if any(not of_member or of_member[-1]["kind"] != "ended" for of_member in own):  # a record has lost its end
         return False
     reason, arguments = events[-1]["reason"], search.arguments
     if reason == TIME_BUDGET:

@@ -23,6 +23,7 @@ from search.baselines import BASELINE, CLASSICAL_ROW, baselines_of
 from search.corpora import TaskData
 from search.ending import EXIT_OK, conclude, export_best, say_ended, say_failed, say_interrupted
 from search.final_round import Outcome
+from search.full_disk import raise_if_full
 from search.gains import gains
 from search.leaderboard import MARKDOWN_FILE, caption, leaderboard, write_leaderboard
 from search.members import arguments_of_members
@@ -99,6 +100,8 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
         try:
             before = _records(search)
             if _is_finished(search, before):
+                # boards that a crash at the end cut, or kept from being written
+                _conclude(search, before[0][-1]["reason"], Console(quiet=True))
                 console.print(
                     f"{search.folder} is finished ({_num_begun(before)} trials): see "
                     f"{search.folder / 'leaderboard.md'}. A larger --trials, --time-budget or --gpu-hours makes it "
@@ -120,6 +123,9 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
             return _conclude(search, ending, console)
         except KeyboardInterrupt:
             return say_interrupted(search.folder, console)
+        except OSError as error:
+            raise_if_full(error, search.folder)
+            raise
 
 
 @contextmanager
@@ -174,9 +180,10 @@ def _num_begun(records: Iterable[Sequence[Event]]) -> int:
 
 
 def _is_finished(search: PortfolioSearch, records: Sequence[Sequence[Event]]) -> bool:
-    whole = records[0]
-    if not whole or whole[-1]["kind"] != "ended":
+    # a member's record that lost its end has something to make up for
+    if any(not events or events[-1]["kind"] != "ended" for events in records):
         return False
+    whole = records[0]
     return is_over(
         whole[-1]["reason"], search.arguments, num_begun=_num_begun(records), num_trials=search.num_trials,
         seconds=_seconds_used(records), gpu_seconds=sum(map(gpu_seconds_used, records)),

@@ -185,6 +185,11 @@ def load(folder: Path) -> dict[str, Any]:
             f"{path} has format {config.get('format')!r}; this version reads format {FORMAT_VERSION}. Resume it with "
             f"the version that wrote it (commit {config.get('commit', 'unknown')}), or start a new search."
         )
+    lacking = [name for name in ("search_id", "arguments", "plan", "commit") if name not in config]
+    if lacking:
+        raise UserError(
+            f"{path} is damaged (it lacks {', '.join(lacking)}). Restore it from a copy, or start a new search."
+        )
     return config
 
 
@@ -196,8 +201,19 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def stored_arguments(config: Mapping[str, Any]) -> Arguments:
-    """The arguments a search was started with; those that came into being later have their defaults."""
+    """The arguments a search was started with; those that came into being later have their defaults.
+
+    Raises:
+        UserError: a version wrote them that has others
+    """
     values = dict(config["arguments"])
+    unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(Arguments)})
+    if unknown:
+        raise UserError(
+            f"{CONFIG_FILE} of search {config['search_id']} has options that this version does not know: "
+            f"{', '.join(unknown)}. Resume it with the version that wrote it (commit {config['commit']}), or start a "
+            "new search."
+        )
     for name in ("out", "resume", "cache_dir"):
         if values[name] is not None:
             values[name] = Path(values[name])

@@ -21,6 +21,7 @@ from search.baselines import CLASSICAL_NAME, check_baseline
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
 from search.final_round import FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
+from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
 from search.opening import (
     ALL_TRIED,
@@ -77,6 +78,9 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         return conclude(search, ending, console, finalists=outcome)
     except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
         return say_interrupted(search.folder, console)
+    except OSError as error:
+        raise_if_full(error, search.folder)
+        raise
     finally:
         search.lock.release()
 
@@ -195,6 +199,7 @@ def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitSt
             write_leaderboard(search.folder, board, search.config, ending=None)
             remove_checkpoints(search.folder, study)
 
+    tracker.make_up_for(study.trials.values())
     study.listeners += [view.on_event, tracker.on_event, keep_board]
 
 

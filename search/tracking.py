@@ -9,7 +9,7 @@ import netrc
 import os
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlparse
@@ -21,6 +21,7 @@ from search.study import StudyTrial
 from ser_data.errors import UserError
 
 CLOSE_SECONDS = 60.0
+SENT_FILE = "sent.txt"  # ids of trials whose runs are complete, a line each
 _KEY_VARIABLES = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
 
@@ -108,6 +109,19 @@ class Tracker:
         if self._mode != "disabled" and event["kind"] != "suggested":
             self._queue.put((trial, event))
 
+    def make_up_for(self, trials: Iterable[StudyTrial]) -> None:
+        """Send finished trials whose runs are not complete: the driver was killed before, or sent nothing then."""
+        if self._mode == "disabled":
+            return
+        path = self._sent_file()
+        sent = set(path.read_text().splitlines()) if path.exists() else set()
+        for trial in trials:
+            if trial.outcome is not None and trial.trial_id not in sent:
+                self._queue.put((trial, {"kind": "ended before"}))
+
+    def _sent_file(self) -> Path:
+        return self._folder / "wandb" / SENT_FILE
+
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             if self._failed:
@@ -141,6 +155,9 @@ class Tracker:
         )
         run.finish(exit_code=1 if trial.outcome == "failed" else 0)
         del self._runs[trial.number]
+        self._sent_file().parent.mkdir(parents=True, exist_ok=True)
+        with self._sent_file().open("a") as file:
+            file.write(f"{trial.trial_id}\n")
 
     def _start(self, trial: StudyTrial) -> Any:
         import wandb

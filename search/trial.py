@@ -21,6 +21,7 @@ from search.result_keys import EPOCH, EXTRAS, FACTS, NUM_PARAMETERS, PRECISION, 
 from search.space import full_length
 from search.watchdog import Watchdog
 from ser_data.errors import UserError
+from ser_data.node_folder import FullDiskError
 from ser_data.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -83,15 +84,15 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
     from ray import tune
 
     with Watchdog(trial_folder(Path(plan.run_folder), config[NUMBER]), plan.epoch_timeout) as watchdog:
-        problem = _check_corners(plan, config[CONFIG].get(ENCODER))
-        if problem is not None:
-            tune.report({SPACE_PROBLEM: problem})
-            return
         try:
+            problem = _check_corners(plan, config[CONFIG].get(ENCODER))
+            if problem is not None:
+                tune.report({SPACE_PROBLEM: problem})
+                return
             for report in epochs_of_trial(config[NUMBER], config[CONFIG], plan):
                 tune.report(report)
                 watchdog.pat()
-        except DiskFullError as error:
+        except (DiskFullError, FullDiskError) as error:
             tune.report({DISK_FULL: str(error)})
 
 
@@ -109,6 +110,7 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
 
     Raises:
         DiskFullError: a checkpoint could not be written for want of room; the one before is still there
+        FullDiskError: a cache could not
         Exception: whatever building or training raised; its traceback is left in the trial's folder
     """
     folder = trial_folder(Path(plan.run_folder), number)
@@ -122,7 +124,7 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         for result in trial.trainer.run():
             _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
             yield _report(trial, result)
-    except DiskFullError:
+    except (DiskFullError, FullDiskError):
         raise  # not of the trial's making
     except Exception as error:
         # Ray hands the driver a pickled traceback at best; a file survives the worker
@@ -154,6 +156,8 @@ def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) 
         try:
             trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=_PROBE_CLIPS)
             next(trial.trainer.run())
+        except FullDiskError:
+            raise  # no fault of the space
         except UserError as error:
             return str(error)
         except Exception as error:

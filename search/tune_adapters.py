@@ -90,10 +90,11 @@ class StudyScheduler(FIFOScheduler):
         if SPACE_PROBLEM in result:
             self._stopper.space_problem = result[SPACE_PROBLEM]
         if DISK_FULL in result:
+            said = result[DISK_FULL].removesuffix(".")
             self._stopper.fail(
                 UserError(
-                    f"{result[DISK_FULL]}. No trial is lost: free some disk space, then go on with --resume and the "
-                    "search's folder; the running trials go on from the epoch before."
+                    f"{said}. No trial is lost: free some disk space, then go on with --resume and the search's "
+                    "folder; the running trials go on from the epoch before."
                 )
             )
         if self._stopper.stop_all():

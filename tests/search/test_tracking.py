@@ -11,6 +11,7 @@ from search.study import StudyTrial
 from search.tracking import Tracker, choose_mode
 from ser_data.errors import UserError
 from tests.search.boards import FAIR, GOOD, POOR, config_json, epoch, trial
+from tests.search.offline_runs import runs_by_id
 
 
 @pytest.fixture
@@ -174,6 +175,47 @@ def test_a_trial_that_an_earlier_sitting_began_has_all_its_epochs_in_order(
         begun.outcome = "completed"
         open_tracker.on_event(begun, {"kind": "done", "number": 0})
     assert runs["beef0123-t0000"].steps == [1, 2, 3, 4]
+
+
+def test_a_trial_that_ended_without_its_run_is_sent_whole_in_the_next_sitting_and_only_then(
+    runs: dict[str, FakeRun], tmp_path: Path
+) -> None:
+    """As after a kill between the record's word and W&B's file."""
+    ended = [trial(number, [epoch(1, POOR), epoch(2, FAIR)]) for number in range(3)]
+    running = trial(3, [epoch(1, POOR)], None)
+    with tracker(tmp_path, []) as open_tracker:
+        play(open_tracker, ended[0])
+    with (tmp_path / "wandb" / "sent.txt").open("a") as file:
+        file.write("t00")  # torn
+    runs.clear()
+    with tracker(tmp_path, []) as open_tracker:
+        open_tracker.make_up_for([*ended, running])
+    assert {name: (run.steps, run.exit_code) for name, run in runs.items()} == {
+        "beef0123-t0001": ([1, 2], 0), "beef0123-t0002": ([1, 2], 0),
+    }  # fmt: skip
+    assert (runs["beef0123-t0002"].summary["status"]) == "completed"
+    runs.clear()
+    with tracker(tmp_path, []) as open_tracker:
+        open_tracker.make_up_for([ended[0], ended[2]])
+    assert runs == {}
+    with tracker(tmp_path, [], mode="disabled") as open_tracker:
+        open_tracker.make_up_for(ended)
+    assert runs == {}
+
+
+def test_a_trial_that_went_on_has_all_its_steps_in_the_last_of_its_real_offline_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_DIR")
+    begun = trial(0, [epoch(1, POOR), epoch(2, FAIR)], None)
+    with tracker(tmp_path, []) as open_tracker:
+        play(open_tracker, begun, None)
+    begun.epochs.append(epoch(3, GOOD))
+    with tracker(tmp_path, []) as open_tracker:
+        open_tracker.on_event(begun, {"kind": "epoch", "number": 0, "report": begun.epochs[2]})
+        open_tracker.on_event(begun, {"kind": "done", "number": 0})
+    assert sorted(runs_by_id(tmp_path).items()) == [("beef0123-t0000", [[1, 2], [1, 2, 3]])]
 
 
 def test_epochs_of_trials_side_by_side_stay_in_order(runs: dict[str, FakeRun], tmp_path: Path) -> None:

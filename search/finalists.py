@@ -32,16 +32,23 @@ class Candidate:
     """A configuration that is trained again.
 
     Attributes:
-        name: the trial that it was, ``t0012``
-        role: ``finalist``, one of the best; or ``default``, the space's first known-good configuration, to compare with
+        name: the trial that it was, ``t0012``; of several spaces ``SPACE/t0012``
+        role: ``finalist``, one of the best; or ``default``, the first known-good configuration of a finalist's space,
+            to compare with
         config: the whole configuration
-        is_default: whether it is the space's first known-good configuration, whatever its role
+        is_default: whether it is its space's first known-good configuration, whatever its role
+        space: where it comes from, in a search over several spaces
     """
 
     name: str
     role: Role
     config: dict[str, Value]
     is_default: bool = False
+    space: str = ""
+
+    def is_like(self, trial: StudyTrial) -> bool:
+        """Whether *trial* had the same configuration, of the same space."""
+        return (self.space, self.config) == (trial.space, trial.config)
 
 
 @dataclass(frozen=True)
@@ -87,22 +94,23 @@ class Round:
 
 
 def choose_candidates(trials: Iterable[StudyTrial], count: int) -> tuple[Candidate, ...]:
-    """The *count* best trials of different configurations, and the space's default if it is not among them.
+    """The *count* best trials of different configurations, and their spaces' defaults that are not among them.
 
     Args:
-        trials: of the search; failed ones and those without a score cannot be chosen
+        trials: of the search, space by space in the order of numbers, of equals the first is taken; failed ones and
+            those without a score cannot be chosen
         count: how many finalists, or as many as there are
     """
     scored = [trial for trial in trials if trial.epochs and trial.outcome != "failed"]
-    ranked = sorted(scored, key=lambda trial: (-trial.best_score, trial.number))
     chosen: list[Candidate] = []
-    for trial in ranked:
-        if len(chosen) < count and all(trial.config != other.config for other in chosen):
-            chosen.append(Candidate(trial.trial_id, "finalist", trial.config, _is_default(trial)))
+    for trial in sorted(scored, key=lambda trial: -trial.best_score):
+        if len(chosen) < count and not any(other.is_like(trial) for other in chosen):
+            chosen.append(Candidate(trial.name, "finalist", trial.config, _is_default(trial), trial.space))
+    spaces = {candidate.space for candidate in chosen}  # the winner's default is compared with, and one of them wins
     chosen += [
-        Candidate(trial.trial_id, "default", trial.config, True)
+        Candidate(trial.name, "default", trial.config, True, trial.space)
         for trial in filter(_is_default, scored)
-        if all(trial.config != other.config for other in chosen)
+        if trial.space in spaces and not any(other.is_like(trial) for other in chosen)
     ]
     return tuple(chosen)
 

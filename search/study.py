@@ -66,6 +66,11 @@ class StudyTrial:
         return f"t{self.number:04d}"
 
     @property
+    def name(self) -> str:
+        """``t0012``; in a search over several spaces ``SPACE/t0012``."""
+        return f"{self.space}/{self.trial_id}" if self.space else self.trial_id
+
+    @property
     def best_epoch(self) -> dict[str, Any] | None:
         """The report of the epoch with the best score; the first of equals."""
         return max(self.epochs, key=lambda report: report[SCORE], default=None)
@@ -166,7 +171,7 @@ class Study:
         rungs: RungGroups,
         *,
         num_trials: int,
-        max_epochs: int,
+        max_epochs: int | Sequence[int],
         journal: Callable[[list[Any]], StudyJournal] | None = None,
         space: str = "",
     ) -> None:
@@ -177,7 +182,8 @@ class Study:
             proposer: new
             rungs: new
             num_trials: how many trials the search has in all, those of the record among them
-            max_epochs: a trial's full length, where its configuration names no shorter one
+            max_epochs: a trial's full length, where its configuration names no shorter one; by number where trials
+                differ in it
             journal: makes Optuna's journal from the trials that have finished
             space: what its trials are told to come from, in a search over several spaces
         """
@@ -303,7 +309,7 @@ class Study:
 
     def _judge(self, trial: StudyTrial, cut: str | None) -> None:
         """Write down that *trial* is through, or that the rule cut it."""
-        if len(trial.epochs) >= full_length(trial.config, self._max_epochs):
+        if len(trial.epochs) >= trial.length:
             self._rungs.completed(trial.config, trial.number)
             self._finish(trial.number, {"kind": "done", "number": trial.number})
         elif cut is not None:
@@ -327,7 +333,8 @@ class Study:
         _apply(self.trials, event)
         if event["kind"] == "suggested":
             trial = self.trials[event["number"]]
-            trial.space, trial.length = self._space, full_length(trial.config, self._max_epochs)
+            longest = self._max_epochs if isinstance(self._max_epochs, int) else self._max_epochs[trial.number]
+            trial.space, trial.length = self._space, full_length(trial.config, longest)
 
     def _append(self, event: Event) -> None:
         self._record.append({**event, "at": round(time.time(), 3)})

@@ -114,7 +114,7 @@ class LiveView:
         for trial in [*scored[:_LEADERS], *running]:
             status = trial.outcome or "running"
             table.add_row(
-                _name(trial),
+                trial.name,
                 f"[{_STATUS_STYLE[status]}]{status}[/]",
                 f"{len(trial.epochs)}/{trial.length}",
                 f"{trial.best_score:.3f}" if trial.epochs else "",
@@ -133,11 +133,7 @@ def settings(params: Mapping[str, Any]) -> str:
 def _sentence(trial: StudyTrial) -> str:
     reached = f"{trial.best_score:.3f} after {len(trial.epochs)} epochs" if trial.epochs else "no epoch"
     reason = f" ({trial.reason})" if trial.reason else ""
-    return f"{_name(trial)} {trial.outcome}: {reached}{reason}"
-
-
-def _name(trial: StudyTrial) -> str:
-    return f"{trial.space}/{trial.trial_id}" if trial.space else trial.trial_id
+    return f"{trial.name} {trial.outcome}: {reached}{reason}"
 
 
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:

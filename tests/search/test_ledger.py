@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import LEDGER_FILE, Look, earlier_looks, enter, read_ledger
+from search.ledger import LEDGER_FILE, Look, earlier_looks, enter, enter_everywhere, read_ledger
 from ser_data.errors import UserError
 
 LOOK = Look(
@@ -42,6 +42,39 @@ def test_a_look_that_is_entered_again_after_a_crash_stands_once_and_keeps_its_ti
 def test_only_looks_at_the_same_speakers_count_and_not_the_look_itself(change: dict[str, object], counts: bool) -> None:
     other = replace(LOOK, **change)  # type: ignore[arg-type]  # fields of several types
     assert earlier_looks([other], LOOK) == ([other] if counts else [])
+
+
+def folders(tmp_path: Path, *names: str) -> list[Path]:
+    for name in names:
+        (tmp_path / name).mkdir()
+    return [tmp_path / name for name in names]
+
+
+def test_a_look_is_entered_everywhere_and_learns_of_the_looks_that_any_ledger_tells_of(tmp_path: Path) -> None:
+    whole, space, corpus = folders(tmp_path, "whole", "space", "corpus")
+    of_space, of_other = replace(LOOK, search_id="cafe"), replace(LOOK, search_id="f00d")
+    enter(space, of_space)
+    enter(corpus, of_other)
+    said: list[str] = []
+    assert enter_everywhere([whole, space], corpus, LOOK, say=said.append) == [of_other, of_space]
+    assert [LOOK in read_ledger(folder) for folder in (whole, space, corpus)] == [True] * 3
+    assert not said
+
+
+def test_nobody_looks_without_an_entry_in_the_searchs_own_ledger(tmp_path: Path) -> None:
+    whole, corpus = folders(tmp_path, "whole", "corpus")
+    gone = tmp_path / "gone"
+    with pytest.raises(UserError, match=r"gone cannot be written .*nobody looks .*go on with --resume .*whole"):
+        enter_everywhere([whole, gone], corpus, LOOK, say=print)
+    assert read_ledger(corpus) == []
+
+
+def test_a_corpus_whose_ledger_cannot_be_written_is_said_and_hinders_nobody(tmp_path: Path) -> None:
+    (whole,) = folders(tmp_path, "whole")
+    said: list[str] = []
+    assert enter_everywhere([whole], tmp_path / "gone", LOOK, say=said.append) == []
+    assert "gone cannot be written" in said[0] and "other searches will not be told" in said[0]
+    assert read_ledger(whole) == [LOOK]
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"format": 1}', '{"format": 1, "looks": [{"at": "x"}]}', "[1]"])

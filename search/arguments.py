@@ -144,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="tpe (default): learns from stopped trials too, good from some 20 trials on. random: the baseline, any "
         "budget. gp: few, long trials with --scheduler none, since it learns from finished trials only and early "
-        "stopping starves it. cmaes: hundreds of trials of continuous parameters. qmc: an even cover. grid: small "
-        "discrete spaces",
+        "stopping starves it. cmaes: hundreds of trials of numbers; choices are drawn at random. qmc: an even cover. "
+        "grid: small discrete spaces",
     )
     add(
         "--scheduler",
@@ -193,7 +193,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         metavar="K",
         help="when the search has ended, train its K best configurations again with several seeds, and judge them on "
-        "test speakers, once (default: none are). Costs K times --seeds full trainings, beside --time-budget",
+        "test speakers, once (default: none are); of several spaces the K best of all. Costs K times --seeds full "
+        "trainings, beside --time-budget, and --seeds more for each space's default that is not among them",
     )
     add("--seeds", type=_count, metavar="N", help="trainings of each finalist (default: 3)")
     add(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from search.parameters import Value
-from search.proposals import Proposal
+from search.proposals import Past, Proposal
 from search.run_folder import RECORD_FILE, write_atomically
 from search.study import StudyTrial
 from search.trial import TrialPlan
@@ -171,10 +171,9 @@ class FixedProposals:
         """None: Optuna has no part in it."""
         return []
 
-    def replay(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> int:
-        """Pass over a training that was handed out before; gives its number."""
-        self._handed_out += 1
-        return self._handed_out - 1
+    def replay(self, past: Sequence[Past], order: Sequence[int]) -> None:
+        """Pass over trainings that were handed out before."""
+        self._handed_out = len(past)
 
     def ask(self) -> Proposal:
         """The next training."""

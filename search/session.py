@@ -40,7 +40,7 @@ from search.preparing import prepare_node
 from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
-from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used, state_of, trials_of
+from search.study import FINAL_EVENTS, Study, StudyTrial, put_back, seconds_used, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
@@ -144,9 +144,7 @@ def rebuild_views(search: Search) -> None:
     events = read_events(search.folder / run_folder.RECORD_FILE)
     conclude(search, events[-1]["reason"], Console(quiet=True), Outcome())
     proposer, study_name = _proposer(search)
-    for number, trial in sorted(trials_of(events).items()):
-        if proposer.replay(trial.params, trial.scores, state_of(trial)) != number:
-            raise AssertionError(f"the record skips a trial before number {number}")
+    put_back(proposer, trials_of(events), events)
     StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished_trials(proposer.frozen_trials))
 
 

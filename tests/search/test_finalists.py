@@ -17,6 +17,7 @@ from search.finalists import (
     runs_of,
     write_round,
 )
+from search.proposals import Past
 from search.record import Record
 from search.rungs import NoStopping, RungGroups
 from search.study import Study, StudyTrial
@@ -167,7 +168,7 @@ def test_each_training_has_the_length_of_its_own_space(two_by_two: Round, tmp_pa
 
 def test_fixed_proposals_replay_by_number(two_by_two: Round) -> None:
     proposals = FixedProposals(two_by_two)
-    assert [proposals.replay({}, [], TrialState.COMPLETE) for _ in range(2)] == [0, 1]
+    proposals.replay([Past({}, [], TrialState.COMPLETE)] * 2, [0, 0, 1, 1])
     assert proposals.ask().number == 2
 
 

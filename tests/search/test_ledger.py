@@ -1,11 +1,13 @@
 """The ledger of looks at test speakers."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from search.ledger import LEDGER_FILE, Look, earlier_looks, enter, enter_everywhere, read_ledger
+from search.run_folder import write_atomically
 from ser_data.errors import UserError
 
 LOOK = Look(
@@ -61,19 +63,32 @@ def test_a_look_is_entered_everywhere_and_learns_of_the_looks_that_any_ledger_te
     assert not said
 
 
-def test_nobody_looks_without_an_entry_in_the_searchs_own_ledger(tmp_path: Path) -> None:
+@pytest.fixture
+def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose files cannot be written, not even by root."""
+
+    def write(path: Path, text: str) -> None:
+        if path.parent == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        write_atomically(path, text)
+
+    (folder,) = folders(tmp_path, "read_only")
+    monkeypatch.setattr("search.ledger.write_atomically", write)
+    return folder
+
+
+def test_nobody_looks_without_an_entry_in_the_searchs_own_ledgers(tmp_path: Path, read_only: Path) -> None:
     whole, corpus = folders(tmp_path, "whole", "corpus")
-    gone = tmp_path / "gone"
-    with pytest.raises(UserError, match=r"gone cannot be written .*nobody looks .*go on with --resume .*whole"):
-        enter_everywhere([whole, gone], corpus, LOOK, say=print)
+    with pytest.raises(UserError, match=r"read_only cannot be written .*nobody looks .*go on with --resume .*whole"):
+        enter_everywhere([whole, read_only], corpus, LOOK, say=print)
     assert read_ledger(corpus) == []
 
 
-def test_a_corpus_whose_ledger_cannot_be_written_is_said_and_hinders_nobody(tmp_path: Path) -> None:
+def test_a_corpus_whose_ledger_cannot_be_written_is_said_and_hinders_nobody(tmp_path: Path, read_only: Path) -> None:
     (whole,) = folders(tmp_path, "whole")
     said: list[str] = []
-    assert enter_everywhere([whole], tmp_path / "gone", LOOK, say=said.append) == []
-    assert "gone cannot be written" in said[0] and "other searches will not be told" in said[0]
+    assert enter_everywhere([whole], read_only, LOOK, say=said.append) == []
+    assert "read_only cannot be written" in said[0] and "other searches will not be told" in said[0]
     assert read_ledger(whole) == [LOOK]
 
 

@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         help="pretrained speech encoder or image backbone: a hub id, ID@REVISION for one revision of it, or a local "
         "folder; tiny is a random one of a few layers, to try a search (default: the space's; spaces over pretrained "
         "networks only, as the three below). A hub id is downloaded once. Several, separated by commas: the search "
-        "chooses among them; what is computed once is computed for each, and takes its place in --cache-dir",
+        "chooses among them; what is computed once is computed for each, and must fit into --cache-gb together",
     )
     add(
         "--pretrained",

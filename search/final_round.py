@@ -26,6 +26,7 @@ from search.finalists import (
     Round,
     choose_candidates,
     facts_of,
+    name_of_run,
     next_round,
     read_rounds,
     write_round,
@@ -179,7 +180,7 @@ class FinalRound:
             )
             view = LiveView(
                 self.console, num_trials=len(the_round.runs), known=study.trials,
-                title=f"finalists on {split}",
+                title=f"finalists on {split}", name_of=name_of_run,
             )  # fmt: skip
             study.listeners.append(view.on_event)
             with view:

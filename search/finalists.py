@@ -24,6 +24,7 @@ from ser_data.seeds import derive_seed
 FOLDER = "finalists"
 ROUND_FILE = "round.json"
 DEFAULT_SEEDS = 3
+FINALIST, SEED = "finalist", "seed"  # parameters of a training in its round's record
 Role = Literal["finalist", "default"]
 
 
@@ -179,11 +180,16 @@ class FixedProposals:
         """The next training."""
         candidate, seed = self._runs[self._handed_out]
         self._handed_out += 1
-        params: dict[str, Value] = {"finalist": candidate.name, "seed": seed}
+        params: dict[str, Value] = {FINALIST: candidate.name, SEED: seed}
         return Proposal(self._handed_out - 1, params, candidate.config, candidate.role)
 
     def tell(self, number: int, scores: Sequence[float], state: TrialState) -> None:
         """Nothing is learned."""
+
+
+def name_of_run(trial: StudyTrial) -> str:
+    """What a training of a round is called, whose own number says nothing to anybody."""
+    return f"{trial.params[FINALIST]}, seed {trial.params[SEED]}"
 
 
 def runs_of(the_round: Round, trials: Mapping[int, StudyTrial]) -> dict[tuple[str, int], StudyTrial]:

@@ -86,6 +86,7 @@ def test_the_verdicts_are_said_once_for_the_whole(judged_search: Sitting) -> Non
     assert text.startswith("# Finalists: plain,second on ")
     assert "The winner plain/t" in text and "the runner-up " in text and "the classical baseline" in text
     assert "second/t0000 (." not in text.replace("the runner-up second/t0000", "")  # not the winner's space's default
+    assert "plain/t0000, seed 1 completed: " in judged_search.text
     assert "finalists, judged on test" in judged_search.text and "finalists.md" in judged_search.text
     assert "worth on test is in finalists.md" in (judged_search.folder / "leaderboard.md").read_text()
 

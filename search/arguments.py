@@ -144,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="tpe (default): learns from stopped trials too, good from some 20 trials on. random: the baseline, any "
         "budget. gp: few, long trials with --scheduler none, since it learns from finished trials only and early "
-        "stopping starves it. cmaes: hundreds of trials of continuous parameters. qmc: an even cover. grid: small "
-        "discrete spaces",
+        "stopping starves it. cmaes: hundreds of trials of numbers; choices are drawn at random. qmc: an even cover. "
+        "grid: small discrete spaces",
     )
     add(
         "--scheduler",
@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         help="pretrained speech encoder or image backbone: a hub id, ID@REVISION for one revision of it, or a local "
         "folder; tiny is a random one of a few layers, to try a search (default: the space's; spaces over pretrained "
         "networks only, as the three below). A hub id is downloaded once. Several, separated by commas: the search "
-        "chooses among them; what is computed once is computed for each, and takes its place in --cache-dir",
+        "chooses among them; what is computed once is computed for each, and must fit into --cache-gb together",
     )
     add(
         "--pretrained",
@@ -193,7 +193,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         metavar="K",
         help="when the search has ended, train its K best configurations again with several seeds, and judge them on "
-        "test speakers, once (default: none are). Costs K times --seeds full trainings, beside --time-budget",
+        "test speakers, once (default: none are); of several spaces the K best of all. Costs K times --seeds full "
+        "trainings, beside --time-budget, and --seeds more for each space's default that is not among them",
     )
     add("--seeds", type=_count, metavar="N", help="trainings of each finalist (default: 3)")
     add(

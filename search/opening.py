@@ -89,9 +89,7 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
     space, encoders = open_space(arguments, encoders_of(config["plan"]))
     config["plan"] |= planned(encoders)  # the same ones, as they are called today
     config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
-    # what decides when it is finished: a plain --resume goes on with it
-    for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds"):
-        config["arguments"][name] = getattr(arguments, name)
+    config["arguments"] |= what_ends(arguments)
     run_folder.save(folder, config)
     return Search(folder, config, arguments, space, get_family(space.family), lock)
 
@@ -103,6 +101,11 @@ def _released_on_error(lock: FileLock) -> Iterator[None]:
     except BaseException:
         lock.release()
         raise
+
+
+def what_ends(arguments: Arguments) -> dict[str, Any]:
+    """Of *arguments* those that decide when a search is finished: a plain ``--resume`` goes on with them."""
+    return {name: getattr(arguments, name) for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds")}
 
 
 def grown(stored: int, asked: int | None) -> int:

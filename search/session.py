@@ -20,7 +20,7 @@ from search.arguments import Arguments
 from search.baselines import CLASSICAL_NAME, check_baseline
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
-from search.final_round import FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
+from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
 from search.opening import (
@@ -40,7 +40,7 @@ from search.preparing import prepare_node
 from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
-from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used, state_of, trials_of
+from search.study import FINAL_EVENTS, Study, StudyTrial, put_back, seconds_used, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
@@ -122,12 +122,19 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
                 if study.best is not None:
                     export_best(search, study.best, trial_plan, resources)
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
-        if ending == INTERRUPTED or not arguments.finalists:
-            return ending, Outcome()
-        for_finalists = SittingStopper(None)
-        with interruptible(for_finalists):
-            outcome = FinalRound(search, data, trial_plan, resources, console).run(for_finalists)
-    return ending, outcome
+        final = FinalRound(search, data, (Entrant(search, trial_plan, resources),), console)
+        return ending, run_finalists(final, ending)
+
+
+def run_finalists(final: FinalRound, ending: str) -> Outcome:
+    """What comes of the finalists of a search, in time of their own; nothing where *ending* says that it goes on."""
+    from search.tune_adapters import SittingStopper
+
+    if ending == INTERRUPTED or not final.search.arguments.finalists:
+        return Outcome()
+    stopper = SittingStopper(None)
+    with interruptible(stopper):
+        return final.run(stopper)
 
 
 def rebuild_views(search: Search) -> None:
@@ -137,9 +144,7 @@ def rebuild_views(search: Search) -> None:
     events = read_events(search.folder / run_folder.RECORD_FILE)
     conclude(search, events[-1]["reason"], Console(quiet=True), Outcome())
     proposer, study_name = _proposer(search)
-    for number, trial in sorted(trials_of(events).items()):
-        if proposer.replay(trial.params, trial.scores, state_of(trial)) != number:
-            raise AssertionError(f"the record skips a trial before number {number}")
+    put_back(proposer, trials_of(events), events)
     StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished_trials(proposer.frozen_trials))
 
 

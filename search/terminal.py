@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
@@ -37,6 +38,7 @@ class LiveView:
         num_trials: int | None,
         known: Mapping[int, StudyTrial],
         title: str = "searching",
+        name_of: Callable[[StudyTrial], str] = attrgetter("name"),
     ) -> None:
         """Show *known* trials of earlier sittings and those to come.
 
@@ -45,9 +47,11 @@ class LiveView:
             num_trials: of the whole search, None if time alone ends it
             known: the study's own mapping, which grows while it runs
             title: what the bar calls it
+            name_of: what a trial is called
         """
         self._console = console
         self._trials = known
+        self._name_of = name_of
         self._preparing: str | None = None
         self._lock = threading.Lock()
         self._progress = Progress(
@@ -98,7 +102,7 @@ class LiveView:
         with self._lock:
             self._progress.update(self._bar, completed=self._finished())
         if event["kind"] in FINAL_EVENTS and not self._console.is_terminal:
-            self.say(f"[{time.monotonic() - self._started:6.1f} s] {_sentence(trial)}")
+            self.say(f"[{time.monotonic() - self._started:6.1f} s] {self._name_of(trial)} {_end_of(trial)}")
 
     def _finished(self) -> int:
         return sum(trial.outcome is not None for trial in list(self._trials.values()))
@@ -114,7 +118,7 @@ class LiveView:
         for trial in [*scored[:_LEADERS], *running]:
             status = trial.outcome or "running"
             table.add_row(
-                _name(trial),
+                self._name_of(trial),
                 f"[{_STATUS_STYLE[status]}]{status}[/]",
                 f"{len(trial.epochs)}/{trial.length}",
                 f"{trial.best_score:.3f}" if trial.epochs else "",
@@ -130,14 +134,10 @@ def settings(params: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={short(value)}" for name, value in params.items())
 
 
-def _sentence(trial: StudyTrial) -> str:
+def _end_of(trial: StudyTrial) -> str:
     reached = f"{trial.best_score:.3f} after {len(trial.epochs)} epochs" if trial.epochs else "no epoch"
     reason = f" ({trial.reason})" if trial.reason else ""
-    return f"{_name(trial)} {trial.outcome}: {reached}{reason}"
-
-
-def _name(trial: StudyTrial) -> str:
-    return f"{trial.space}/{trial.trial_id}" if trial.space else trial.trial_id
+    return f"{trial.outcome}: {reached}{reason}"
 
 
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:

@@ -11,7 +11,7 @@ import importlib
 import pickle
 import shutil
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,9 +96,21 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
             tune.report({DISK_FULL: str(error)})
 
 
-def run_member_trial(config: Mapping[str, Any], plans: Sequence[TrialPlan]) -> None:
-    """As :func:`run_trial`, in a search over several spaces: the number says which of the *plans* is the trial's."""
-    place, number = divmod(config[NUMBER], MEMBER_SPAN)
+#: Where several spaces' trials share a Tuner: from a number there to the place of its space, and its number in it.
+PlaceOf = Callable[[int], tuple[int, int]]
+
+
+def place_of_member(number: int) -> tuple[int, int]:
+    """
+    >>> place_of_member(2 * MEMBER_SPAN + 7)
+    (2, 7)
+    """
+    return divmod(number, MEMBER_SPAN)
+
+
+def run_trial_of_several(config: Mapping[str, Any], plans: Sequence[TrialPlan], place_of: PlaceOf) -> None:
+    """As :func:`run_trial`, where several spaces share a Tuner: *place_of* says which of the *plans* is the trial's."""
+    place, number = place_of(config[NUMBER])
     run_trial({**config, NUMBER: number}, plans[place])
 
 

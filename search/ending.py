@@ -134,7 +134,8 @@ def say_failed(console: Console, how_many: str, first: str, reason: str) -> None
 
 def say_ended(folder: Path, ending: str, boards: Sequence[Path], console: Console, *, succeeded: bool) -> int:
     """What ended the search in *folder*, where its *boards* are, and how to use its winner; gives the exit code."""
-    console.print(f"ended by: {ending}; {' '.join(map(str, boards))}", soft_wrap=True)
+    page = leave_page(folder, console)
+    console.print(f"ended by: {ending}; {' '.join(map(str, [*boards, *page]))}", soft_wrap=True)
     if succeeded:
         console.print(
             f"use the winner:  python search/predict.py {folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True
@@ -142,8 +143,24 @@ def say_ended(folder: Path, ending: str, boards: Sequence[Path], console: Consol
     return EXIT_OK if succeeded else EXIT_NOTHING
 
 
+def leave_page(folder: Path, console: Console) -> list[Path]:
+    """Build the page of the run in *folder*, unless nobody is told; gives its path, or says why there is none."""
+    if console.quiet:  # the whole of a search over several spaces has one page, with its members
+        return []
+    from search.pages.page import PAGE_FILE, write_page
+
+    try:
+        write_page([folder], folder / PAGE_FILE)
+    except Exception as error:  # whatever it is, it costs the page and neither the result nor the exit code
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        console.print(f"note: no page was built ({why}); try python search/report.py {folder}", soft_wrap=True)
+        return []
+    return [folder / PAGE_FILE]
+
+
 def say_interrupted(folder: Path, console: Console) -> int:
     again = f"python search/run.py --resume {shlex.quote(os.fspath(folder))}"
+    leave_page(folder, console)
     console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
     return EXIT_INTERRUPTED
 
@@ -151,6 +168,7 @@ def say_interrupted(folder: Path, console: Console) -> int:
 def say_finished(search: Search, console: Console) -> int:
     board = search.folder / "leaderboard.md"
     num_trials = len(trials_of(read_events(search.folder / run_folder.RECORD_FILE)))
+    leave_page(search.folder, console)
     console.print(
         f"{search.folder} is finished ({num_trials} trials): see {board}. A larger --trials or --time-budget "
         "makes it go on.",

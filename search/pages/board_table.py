@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.gains import gains
 from search.leaderboard import caption, leaderboard
 from search.pages.board_rows import Board, Row
 from search.pages.markup import (
@@ -21,6 +22,7 @@ from search.pages.markup import (
     size,
 )
 from search.parameters import short
+from search.study import best_of
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ COLUMNS = (
            _speed, _MODEL),
 )  # fmt: skip
 _ALIKE = ("run", "family", "space", "encoder")  # columns that go where all rows say the same
+_MAYBE = ("val_roc_auc", "test_uar", "seeds", "gpu_seconds", "speed")  # columns that go where no row has a value
 _FILTERS = ("run", "family", "space", "encoder", "status")
 
 
@@ -162,12 +165,15 @@ def captions(board: Board) -> list[str]:
     for run, search in searches:
         own = leaderboard(search.trials.values(), search.config, baselines=search.baselines, ended=search.ended)
         config = {**search.config, **({"judged": run.config["judged"]} if "judged" in run.config else {})}
-        for line in caption(own, config):
+        told = [] if not search.ended else gains(
+            best_of(search.trials.values()), search.baselines, search.config["data"]["val_totals"]
+        )  # fmt: skip
+        for line in (*caption(own, config), *told):
             lines.setdefault(line, []).append(run.name if len(run.searches) == 1 else f"{run.name}/{search.space}")
-    told = [line if len(whose) == len(searches) else f"{', '.join(whose)}: {line}" for line, whose in lines.items()]
-    told.append("A dash stands where nothing was measured. Size with ≈ is four bytes a parameter.")
+    shown = [line if len(whose) == len(searches) else f"{', '.join(whose)}: {line}" for line, whose in lines.items()]
+    shown.append("A dash stands where nothing was measured. Size with ≈ is four bytes a parameter.")
     return [line.replace("what the finalists are worth on test is in finalists.md", "test scores are the finalists'")
-            for line in told]  # fmt: skip
+            for line in shown]  # fmt: skip
 
 
 def _warnings(board: Board) -> Part:
@@ -182,8 +188,8 @@ def _warnings(board: Board) -> Part:
 
 def _is_shown(column: Column, board: Board) -> bool:
     """Whether the table has the column: one that says the same of every row only takes room."""
-    if column.name == "val_roc_auc":
-        return any(row["val_roc_auc"] is not None for row in board.rows)
+    if column.name in _MAYBE:
+        return bool(_different(column, board))
     return column.name not in _ALIKE or len(_different(column, board)) > 1
 
 
@@ -196,7 +202,11 @@ def _alike(board: Board) -> Html | None:
     """What all rows have in common, in place of its columns."""
     told = [f"{column.title} {values[0]}" for column in COLUMNS
             if column.name in _ALIKE and len(values := _different(column, board)) == 1]  # fmt: skip
-    return element("p", f"All rows: {', '.join(told)}.", class_="note") if told else None
+    lacking = [f"{column.group} {column.title}" if column.name == "test_uar" else column.title for column in COLUMNS
+               if column.name in _MAYBE and not _is_shown(column, board) and column.name != "val_roc_auc"]  # fmt: skip
+    sentences = [f"All rows: {', '.join(told)}."] if told else []
+    sentences += [f"No row has: {', '.join(lacking)}."] if lacking else []
+    return element("p", " ".join(sentences), class_="note") if sentences else None
 
 
 def _value(row: Row, column: Column) -> Any:

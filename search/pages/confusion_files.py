@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from search.pages.judged import Judged
-from search.pages.model_views import confusion_title
+from search.pages.model_views import confusion_title, figure_name
 
 FOLDER = "figures"
 _DOTS_PER_INCH = 200
@@ -38,7 +38,7 @@ def write_confusion(run: Path, row: Judged) -> None:
         folder = run / FOLDER
         folder.mkdir(exist_ok=True)
         for end in ("svg", "png"):
-            path = folder / f"confusion_{row.name.replace('/', '-')}.{end}"
+            path = folder / f"confusion_{figure_name(row)}.{end}"
             unfinished = path.with_name(f".{path.name}.tmp")
             figure.savefig(unfinished, format=end, dpi=_DOTS_PER_INCH, metadata={"Date": None} if end == "svg" else {})
             unfinished.replace(path)

@@ -17,6 +17,7 @@ from ser_data.errors import UserError
 from ser_models.trial import Baseline
 
 FINALISTS_FILE = "finalists.csv"
+VERDICTS_FILE = "finalists.md"
 _PREDICTIONS = "finalists/round-*/test_predictions.csv"
 _JUDGED_FILE = "judged.json"
 _TENSORS_FILE = "model.safetensors"
@@ -110,6 +111,7 @@ class FoundRun:
         config: of the whole
         searches: one a space
         finalists: its finalists' board, None where there is none
+        verdicts: what has to be said with it, a sentence each
         predictions: probabilities of every row of that board, one row a clip; None likewise
         bundles: the exported models
         problems: what of it could not be read
@@ -121,6 +123,7 @@ class FoundRun:
     finalists: pd.DataFrame | None
     predictions: pd.DataFrame | None
     bundles: Sequence[FoundBundle]
+    verdicts: Sequence[str] = ()
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -167,7 +170,18 @@ def find_run(folder: Path) -> FoundRun:
         problems.append(f"{folder} has {FINALISTS_FILE} but no {_PREDICTIONS}: what its finalists said of each clip "
                         "is gone, so there are no views of the models")  # fmt: skip
     bundles = [_find_bundle(one.folder, problems) for one in searches if one.trials]
-    return FoundRun(folder, config, searches, finalists, predictions, [b for b in bundles if b is not None], problems)
+    whole = [bundle for bundle in bundles if bundle is not None]
+    verdicts = _verdicts(folder) if finalists is not None else []
+    return FoundRun(folder, config, searches, finalists, predictions, whole, verdicts, problems)
+
+
+def _verdicts(folder: Path) -> list[str]:
+    """The sentences above the table of ``finalists.md``, which is where they are kept."""
+    try:
+        lines = (folder / VERDICTS_FILE).read_text().splitlines()
+    except OSError:
+        return []
+    return [line.removeprefix("- ") for line in lines if line.startswith("- ")]
 
 
 def _find_search(folder: Path, config: Mapping[str, Any]) -> FoundSearch:

@@ -45,15 +45,21 @@ def model_views(run: FoundRun, rows: Sequence[Judged], missing: str) -> Html:
     if missing:
         notes.append(f" Sex, age, sentence and the crowd's votes are not shown: {missing}.")
     files = [element("a", name, href=name) for name in ("predictions.csv",)]
-    figures = [element("a", f"confusion_{row.name}{end}", href=f"figures/confusion_{row.name}{end}")
+    figures = [element("a", f"confusion_{figure_name(row)}{end}", href=f"figures/confusion_{figure_name(row)}{end}")
                for row in order[:1] for end in (".svg", ".png")]  # fmt: skip
     links = [part for link in (*files, *figures) for part in (link, ", ")][:-1]
     return element(
         "section",
+        element("ul", [element("li", line) for line in run.verdicts], class_="notes verdicts"),
         element("p", notes, class_="note"),
         element("p", "Beside this page: ", links, "; one figure for each row in figures/.", class_="note"),
         parts,
     )
+
+
+def figure_name(row: Judged) -> str:
+    """The row's name in names of files."""
+    return row.name.replace("/", "-")
 
 
 def finalists_of(run: FoundRun) -> tuple[list[Judged], str]:

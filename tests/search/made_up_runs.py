@@ -68,6 +68,7 @@ def add_finalists(run: Path, corpus: Path) -> None:
          "test_accuracy": [0.69, 0.71, 0.41], "test_macro_f1": [0.68, 0.7, 0.39]}
     )  # fmt: skip
     board.to_csv(run / "finalists.csv", index=False)
+    (run / "finalists.md").write_text("# Finalists\n\n- The winner t0000 (.700) gains +.300.\n\n| rank |\n")
     opened = open_corpus(corpus)
     labels = opened.labels()
     num_classes = len(opened.emotions)

@@ -3,21 +3,32 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from search.answers import Corner
+from search.arguments import parse_arguments
+from search.encoder_axis import EncoderAxis
 from search.pages.board_rows import boards_of
 from search.pages.found import find_run
 from search.pages.judged import Judged, crowd_groups, judged_rows, reliability
 from search.pages.page import page_of, write_page
 from search.pages.parameter_views import importance
 from search.pages.published import fits, people, published
+from search.pages.reproduce import command_of
+from search.parameters import Value
+from search.proposals import Proposer
 from search.report import main
+from search.space import load_space
+from search.study import StudyTrial
+from search.trial import TrialPlan, _build
 from ser_data.errors import UserError
 from ser_models.metrics import confusion, uar
 from tests.search.boards import FAIR, GOOD, POOR, config_json
@@ -171,13 +182,67 @@ def test_a_row_has_the_command_that_trains_it_again(run: Path) -> None:
     assert {words[place + 1] for place, word in enumerate(words) if word == "--fix"} == {"network=cnn", "rate=0.3"}
 
 
+def pinned_config(command: str) -> dict[str, Value]:
+    """What a command that pins every parameter would train, with nothing left to a sampler."""
+    arguments = parse_arguments(shlex.split(command)[2:])
+    space = load_space(arguments.space, arguments.fix)
+    space = space if space.encoder is None else space.bound_to(12)
+    corner = Corner({}, high=False)
+    config = space.configure(corner)
+    assert not corner.asked
+    return config
+
+
+@pytest.mark.parametrize("name", ["mfcc_full", "mel_cnn", "wav2vec2_full"])
+def test_the_command_pins_a_trial_s_whole_configuration(name: str) -> None:
+    space = load_space(name)
+    space = space if space.encoder is None else space.bound_to(12)
+    proposer = Proposer(space, sampler="random", seed=1, study_name="any")
+    config = config_json()
+    config["arguments"] |= {"space": name, "fix": {}}
+    known_good = len(space.start_configurations())
+    for proposal in [proposer.ask() for _ in range(known_good + 5)]:
+        one = StudyTrial(proposal.number, proposal.params, proposal.config, proposal.origin)
+        assert pinned_config(command_of(one, config)) == proposal.config
+
+
+def test_the_command_names_one_of_several_encoders_and_its_parameters_plainly() -> None:
+    space = EncoderAxis.over(load_space("wav2vec2_full"), {"small": 12, "large": 24})
+    proposer = Proposer(space, sampler="random", seed=1, study_name="any")
+    shared = {"revision": "abc", "pretrained": True}
+    config = config_json()
+    config["arguments"] |= {"space": "wav2vec2_full", "fix": {}}
+    config["plan"]["encoders"] = [{"label": one, "name": f"lab/{one}", **shared} for one in ("small", "large")]
+    for proposal in [proposer.ask() for _ in range(4)]:
+        one = StudyTrial(proposal.number, proposal.params, proposal.config, proposal.origin)
+        words = shlex.split(command_of(one, config))
+        assert words[words.index("--encoder") + 1] == f"lab/{proposal.config['encoder']}@abc"
+        pins = dict(word.split("=") for place, word in enumerate(words) if words[place - 1] == "--fix")
+        assert "encoder" not in pins
+        assert pins.items() <= {name: str(value) for name, value in proposal.config.items()}.items()
+
+
+def test_as_trial_trains_with_the_generators_of_that_number() -> None:
+    plan = TrialPlan("run", "tests.search.knob_family", {}, seed=5, max_epochs=1, threads=1)
+    seeds = []
+    with (
+        mock.patch("tests.search.knob_family.build", lambda *args, seed, **kwargs: seeds.append(seed)),
+        mock.patch("search.trial.task_and_settings", lambda config, plan: (None, {})),
+    ):
+        _build(7, {}, plan)
+        _build(0, {}, replace(plan, first_number=7))
+        _build(0, {}, plan)
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
 def test_finalists_stand_on_the_board_with_test_and_its_interval(judged_run: Path, judged_page: str) -> None:
     [board] = boards_of([find_run(judged_run)])
     rows = {row["trial"]: row for row in board.rows}
     assert rows["t0000"]["test_uar"] == 0.7 and rows["t0000"]["seeds"] == 2
     assert rows["ensemble"]["rank"] is None and rows["ensemble"]["test_uar"] == 0.72
     assert board.winner is rows["t0000"]
-    assert "0.600–0.800" in reader_of(judged_page).text
+    text = reader_of(judged_page).text
+    assert "0.600–0.800" in text and "The winner t0000 (.700) gains" in text
 
 
 def test_confusions_are_counts_and_shares_with_the_interval_in_the_title(

@@ -87,10 +87,10 @@ def live_page(folder: Path, say: Callable[[str], None], *, wanted: bool = True) 
         threading.Thread(target=server.serve_forever, name="live page server", daemon=True),
         threading.Thread(target=_keep_building, args=(page, ending, say), name="live page", daemon=True),
     ]
-    for thread in threads:
-        thread.start()
     address = f"http://{_HOSTS[0]}:{server.server_port}/"
     say(f"live page, as long as the search runs: {address}")
+    for thread in threads:
+        thread.start()
     try:
         yield address
     finally:

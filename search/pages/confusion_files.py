@@ -6,7 +6,7 @@ from search.pages.judged import Judged
 from search.pages.model_views import confusion_title, figure_name
 
 FOLDER = "figures"
-_DOTS_PER_INCH = 200
+_DOTS_PER_INCH = 150
 
 
 def write_confusion(run: Path, row: Judged) -> None:
@@ -18,12 +18,14 @@ def write_confusion(run: Path, row: Judged) -> None:
     counts = row.confusion
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / totals.clip(min=1)
-    side = 1.6 + 0.75 * len(row.emotions)
+    cells = max(2.25, 0.75 * len(row.emotions))  # inches; around them there is room for names, which are short
+    left, bottom, right, top = 1.0, 0.85, 0.15, 0.55
+    width, height = left + cells + right, bottom + cells + top
     # text stays text, and the same figure gives the same file
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": row.name, "font.size": 9}):
-        figure = Figure(figsize=(side, side), layout="constrained")
+        figure = Figure(figsize=(width, height))
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        axes = figure.add_axes((left / width, bottom / height, cells / width, cells / height))
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for truth in range(len(row.emotions)):
             for said in range(len(row.emotions)):

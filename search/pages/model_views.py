@@ -18,6 +18,8 @@ GROUPS = (
     ("level", "Level asked for"),
 )  # fmt: skip
 _FEWEST_SPEAKERS = 5  # for an interval that means something
+_VISIBLE_GAP = 0.02  # between what it says and how often it is right
+_DEEP = 0.55  # share from which a cell is so dark that its text is white
 _TITLES = ("", "", "UAR", "95 %", "speakers", "clips")
 
 
@@ -105,9 +107,10 @@ def _confusion(row: Judged) -> Html:
         cells = []
         for said in range(len(row.emotions)):
             share = counts[truth, said] / totals[truth] if totals[truth] else 0.0
+            kinds = [kind for kind, holds in (("right", truth == said), ("deep", share > _DEEP)) if holds]
             cells.append(
                 element("td", element("b", f"{share:.0%}"), element("small", int(counts[truth, said])),
-                        style=f"--share:{share:.3f}", class_="right" if truth == said else None)
+                        style=f"--share:{share:.3f}", class_=" ".join(kinds) or None)
             )  # fmt: skip
         body.append(element("tr", element("th", name, scope="row"), cells, element("td", int(totals[truth]))))
     head = element("tr", element("td", element("small", "meant ↓ said →")),
@@ -181,7 +184,9 @@ def _reliability(row: Judged) -> Html:
     axis = {"range": [0, 1.02]}
     sure = float(np.average(found.confidence, weights=found.clips))
     right = float(np.average(found.accuracy, weights=found.clips))
-    lean = "too sure of itself" if sure > right else "less sure of itself than it might be"
+    lean = "as sure as it is right"
+    if abs(sure - right) >= _VISIBLE_GAP:
+        lean = "too sure of itself" if sure > right else "less sure of itself than it might be"
     return chart(
         traces,
         {"xaxis": {**axis, "title": {"text": "probability of what it says"}},

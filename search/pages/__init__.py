@@ -3,7 +3,7 @@
 =====================  ==========================================================================
 ``found.py``           what is on disk: searches, their finalists, and what could not be read
 ``reproduce.py``       the command that trains one trial again
-``board_rows.py``      the board's rows; ``board_table.py`` their HTML
+``board_rows.py``      the board's rows; ``board_columns.py``, ``board_table.py`` their HTML
 ``published.py``       other people's figures, ``published.csv``
 ``search_views.py``    how the search went; ``parameter_views.py`` what parameters were worth
 ``judged.py``          what finalists said of test clips; ``model_views.py`` its HTML

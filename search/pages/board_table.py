@@ -1,123 +1,16 @@
 """A board as a table that can be sorted, filtered and opened row by row."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from search.gains import gains
 from search.leaderboard import caption, leaderboard
+from search.pages.board_columns import COLUMNS, Column, value_of, whole
 from search.pages.board_rows import Board, Row
-from search.pages.markup import (
-    DASH,
-    Html,
-    Part,
-    counted,
-    duration,
-    element,
-    interval,
-    interval_bar,
-    is_missing,
-    join,
-    number,
-    size,
-)
+from search.pages.markup import Html, Part, element, is_missing, join, number
 from search.parameters import short
 from search.study import best_of
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column.
-
-    Attributes:
-        name: the field of a row that it sorts by
-        title: its heading
-        help: what it means, for a pointer that rests on it
-        show: a row's cell
-        group: heading above the heading
-        chief: whether a phone shows it too; the others are in the opened row
-        words: whether it is sorted as text
-    """
-
-    name: str
-    title: str
-    help: str
-    show: Callable[[Row], Part]
-    group: str = ""
-    chief: bool = False
-    words: bool = False
-
-
-def _score(row: Row, part: str) -> Part:
-    value = row[f"{part}_uar"]
-    low, high = (row[f"{part}_low"], row[f"{part}_high"]) if part == "val" else (
-        row["test_uar_low"], row["test_uar_high"]
-    )  # fmt: skip
-    if value is None:
-        return DASH
-    told = element("small", interval(low, high)) if low is not None else None
-    return [element("b", number(value)), " ", told, interval_bar(value, low, high)]
-
-
-def _size(row: Row) -> Part:
-    if row["bytes"] is None:
-        return DASH
-    return size(row["bytes"]) if row["measured_bytes"] else element(
-        "span", f"≈ {size(row['bytes'])}", title="four bytes a parameter; only the exported model was measured"
-    )  # fmt: skip
-
-
-def _speed(row: Row) -> Part:
-    return DASH if row["speed"] is None else f"{row['speed'] * 1000:.3g} ms/s"
-
-
-def _text(name: str) -> Callable[[Row], Part]:
-    return lambda row: DASH if row[name] is None else str(row[name])
-
-
-def _number(name: str) -> Callable[[Row], Part]:
-    return lambda row: number(row[name])
-
-
-def _whole(name: str) -> Callable[[Row], Part]:
-    return lambda row: DASH if row[name] is None else f"{int(row[name])}"
-
-
-def _seconds(name: str) -> Callable[[Row], Part]:
-    return lambda row: duration(row[name])
-
-
-def _counted(name: str) -> Callable[[Row], Part]:
-    return lambda row: counted(row[name])
-
-
-_VAL, _TEST, _COST, _MODEL = "validation", "test", "training", "model"
-COLUMNS = (
-    Column("rank", "rank", "by validation UAR", _whole("rank"), chief=True),
-    Column("run", "run", "its folder", lambda row: row.run.name, words=True),
-    Column("trial", "trial", "open it for its configuration", _text("trial"), chief=True, words=True),
-    Column("status", "status", "stopped: by the scheduler, or by the end of the time", _text("status"), words=True),
-    Column("family", "family", "of models", _text("family"), words=True),
-    Column("space", "space", "search space", _text("space"), words=True),
-    Column("encoder", "encoder", "pretrained network", _text("encoder"), words=True),
-    Column("val_uar", "UAR", "unweighted average recall of the best epoch, 95 % interval over speakers",
-           lambda row: _score(row, "val"), _VAL, chief=True),
-    Column("val_accuracy", "accuracy", "of that epoch", _number("val_accuracy"), _VAL),
-    Column("val_macro_f1", "macro-F1", "of that epoch", _number("val_macro_f1"), _VAL),
-    Column("val_roc_auc", "ROC-AUC", "of that epoch", _number("val_roc_auc"), _VAL),
-    Column("test_uar", "UAR", "of finalists: mean over seeds, 95 % interval over test speakers",
-           lambda row: _score(row, "test"), _TEST, chief=True),
-    Column("seeds", "seeds", "trainings that were judged on test", _whole("seeds"), _TEST),
-    Column("epochs", "epochs", "that it reported", _whole("epochs"), _COST),
-    Column("seconds", "time", "of its epochs", _seconds("seconds"), _COST),
-    Column("gpu_seconds", "GPU time", "time of its epochs times the GPUs it had", _seconds("gpu_seconds"), _COST),
-    Column("parameters", "parameters", "of the whole network", _counted("parameters"), _MODEL),
-    Column("trained", "trained", "parameters that training changed, where others were frozen", _counted("trained"),
-           _MODEL),
-    Column("bytes", "size", "of its weights; ≈ is four bytes a parameter", _size, _MODEL),
-    Column("speed", "inference", "milliseconds of computing per second of audio, on a CPU, of the exported model",
-           _speed, _MODEL),
-)  # fmt: skip
 _ALIKE = ("run", "family", "space", "encoder")  # columns that go where all rows say the same
 _MAYBE = ("val_roc_auc", "test_uar", "seeds", "gpu_seconds", "speed")  # columns that go where no row has a value
 _FILTERS = ("run", "family", "space", "encoder", "status")
@@ -195,7 +88,7 @@ def _is_shown(column: Column, board: Board) -> bool:
 
 def _different(column: Column, board: Board) -> list[str]:
     """The values that a column's rows have, sorted."""
-    return sorted({str(value) for row in board.rows if (value := _value(row, column)) is not None})
+    return sorted({str(value) for row in board.rows if (value := value_of(row, column)) is not None})
 
 
 def _alike(board: Board) -> Html | None:
@@ -207,10 +100,6 @@ def _alike(board: Board) -> Html | None:
     sentences = [f"All rows: {', '.join(told)}."] if told else []
     sentences += [f"No row has: {', '.join(lacking)}."] if lacking else []
     return element("p", " ".join(sentences), class_="note") if sentences else None
-
-
-def _value(row: Row, column: Column) -> Any:
-    return row.run.name if column.name == "run" else row[column.name]
 
 
 def _filters(board: Board, own: str) -> Html:
@@ -263,7 +152,7 @@ def _rows(row: Row, columns: Sequence[Column], own: str) -> Html:
     """A row, and the one below it that opens."""
     cells = []
     for column in columns:
-        value = _value(row, column)
+        value = value_of(row, column)
         content = column.show(row)
         if column.name == "trial":
             content = element(
@@ -276,7 +165,7 @@ def _rows(row: Row, columns: Sequence[Column], own: str) -> Html:
         )  # fmt: skip
     kind = "row" + (" baseline" if row.is_baseline else "") + (" failed" if row["status"] == "failed" else "")
     kind += " judged" if row["test_uar"] is not None else ""
-    told = {f"data_{name}": _value(row, column) for name in _FILTERS
+    told = {f"data_{name}": value_of(row, column) for name in _FILTERS
             for column in COLUMNS if column.name == name}  # fmt: skip
     return join(
         [
@@ -294,7 +183,7 @@ def _detail(row: Row) -> Html:
         if not column.chief and not (column.name == "val_roc_auc" and row["val_roc_auc"] is None)
     ]
     if row["best_epoch"] is not None:
-        facts.append(("best epoch", _whole("best_epoch")(row)))
+        facts.append(("best epoch", whole("best_epoch")(row)))
     if row["origin"] is not None:
         facts.append(("proposed by" if row.config else "kind", str(row["origin"])))
     if row["test_uar"] is not None:

@@ -1,6 +1,7 @@
 """What is on disk of the runs that a page is to show, and what could not be read, in words."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 from search import run_folder
 from search.baselines import baselines_of
 from search.inference_speed import Speed, read_speed
+from search.portfolio import ALLOCATED
 from search.record import Event, read_events
 from search.study import RESOURCES, StudyTrial, seconds_used, trials_of
 from ser_data.errors import UserError
@@ -112,6 +114,7 @@ class FoundRun:
         searches: one a space
         finalists: its finalists' board, None where there is none
         verdicts: what has to be said with it, a sentence each
+        chosen: why each space was given its trials, in words, where several share a budget
         predictions: probabilities of every row of that board, one row a clip; None likewise
         bundles: the exported models
         problems: what of it could not be read
@@ -124,6 +127,7 @@ class FoundRun:
     predictions: pd.DataFrame | None
     bundles: Sequence[FoundBundle]
     verdicts: Sequence[str] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -172,7 +176,17 @@ def find_run(folder: Path) -> FoundRun:
     bundles = [_find_bundle(one.folder, problems) for one in searches if one.trials]
     whole = [bundle for bundle in bundles if bundle is not None]
     verdicts = _verdicts(folder) if finalists is not None else []
-    return FoundRun(folder, config, searches, finalists, predictions, whole, verdicts, problems)
+    chosen = _chosen(read_events(folder / run_folder.RECORD_FILE)) if "members" in config else {}
+    return FoundRun(folder, config, searches, finalists, predictions, whole, verdicts, chosen, problems)
+
+
+def _chosen(events: Sequence[Event]) -> dict[str, str]:
+    """How often each space was chosen for which reason."""
+    reasons = [(event["space"], event["reason"]) for event in events if event["kind"] == ALLOCATED]
+    told: dict[str, list[str]] = {}
+    for (space, reason), count in Counter(reasons).items():
+        told.setdefault(space, []).append(f"{count} {reason}")
+    return {space: ", ".join(counts) for space, counts in told.items()}
 
 
 def _verdicts(folder: Path) -> list[str]:

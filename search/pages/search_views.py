@@ -142,17 +142,27 @@ def side_by_side(run: FoundRun) -> list[Html]:
             low, high = uar_interval(np.array(hits), np.array(search.data["val_totals"])) if hits else (math.nan,) * 2
             cells = [f"{best.best_score:.3f}", interval(low, high),
                      number(statistics.median(trial.best_score for trial in scored))]  # fmt: skip
-        rows.append([search.space, search.config["plan"]["family"], len(search.trials), *cells, duration(taken),
-                     f"{taken / total:.0%}"])  # fmt: skip
+        rows.append([search.space, search.config["plan"]["family"], run.chosen.get(search.space, "–"),
+                     len(search.trials), *cells, duration(taken), f"{taken / total:.0%}"])  # fmt: skip
         traces.append({"type": "box", "y": [trial.best_score for trial in scored], "name": label(search.space),
                        "boxpoints": "all", "jitter": 0.4, "pointpos": 0, "marker": {"color": colour(place), "size": 5},
                        "line": {"width": 1}, "text": [trial.trial_id for trial in scored],
                        "hovertemplate": "%{text}: %{y:.3f}<extra></extra>"})  # fmt: skip
-    titles = ["space", "family", "trials", "best UAR", "95 % over speakers", "median", "time in trials", "share"]
+    titles = [
+        "space",
+        "family",
+        "chosen by",
+        "trials",
+        "best UAR",
+        "95 % over speakers",
+        "median",
+        "time in trials",
+        "share",
+    ]
     return [
         chart(traces, {"yaxis": _UAR, "showlegend": False}, title="Families side by side",
               text="Best score of every trial."),
-        table(titles, rows, text=2, caption="What each space got of the budget"),
+        table(titles, rows, text=3, caption="What each space got of the budget"),
     ]  # fmt: skip
 
 

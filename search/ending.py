@@ -141,6 +141,7 @@ def say_ended(
     if finalists.interrupted:
         return say_interrupted(folder, console)
     boards = [folder / MARKDOWN_FILE, *([folder / FINALISTS_FILE] if "judged" in config else [])]
+    boards += leave_page(folder, console)
     console.print(f"ended by: {ending}; {' '.join(map(str, boards))}", soft_wrap=True)
     if succeeded:
         console.print(
@@ -149,8 +150,24 @@ def say_ended(
     return EXIT_OK if succeeded else EXIT_NOTHING
 
 
+def leave_page(folder: Path, console: Console) -> list[Path]:
+    """Build the page of the run in *folder*, unless nobody is told; gives its path, or says why there is none."""
+    if console.quiet:  # the whole of a search over several spaces has one page, with its members
+        return []
+    from search.pages.page import PAGE_FILE, write_page
+
+    try:
+        write_page([folder], folder / PAGE_FILE)
+    except Exception as error:  # whatever it is, it costs the page and neither the result nor the exit code
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        console.print(f"note: no page was built ({why}); try python search/report.py {folder}", soft_wrap=True)
+        return []
+    return [folder / PAGE_FILE]
+
+
 def say_interrupted(folder: Path, console: Console) -> int:
     again = f"python search/run.py --resume {shlex.quote(os.fspath(folder))}"
+    leave_page(folder, console)
     console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
     return EXIT_INTERRUPTED
 
@@ -158,6 +175,7 @@ def say_interrupted(folder: Path, console: Console) -> int:
 def say_finished(search: Search, console: Console) -> int:
     board = search.folder / "leaderboard.md"
     num_trials = len(trials_of(read_events(search.folder / run_folder.RECORD_FILE)))
+    leave_page(search.folder, console)
     console.print(
         f"{search.folder} is finished ({num_trials} trials): see {board}. A larger --trials or --time-budget "
         "makes it go on.",

@@ -6,7 +6,7 @@ slow comes before something that can be refused.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from search.encoder_choice import open_space
 from search.encoders import encoders_of, planned
 from search.families import Family, get_family
 from search.record import read_events
-from search.rungs import StoppingRule, make_rule
+from search.rungs import LADDERS, StoppingRule, make_rule, rung_epochs
 from search.space import REDUCTION_FACTOR, Space
 from search.study import gpu_seconds_used, seconds_used, trials_of
 
@@ -125,6 +125,12 @@ def _check_grace(arguments: Arguments, space: Space) -> None:
 def rule_maker(scheduler: str, grace: int, max_epochs: int) -> Callable[[], StoppingRule]:
     """What makes a new stopping rule of the search."""
     return partial(make_rule, scheduler, grace=grace, reduction_factor=REDUCTION_FACTOR, max_epochs=max_epochs)
+
+
+def ladder_of(config: Mapping[str, Any]) -> list[int]:
+    """Epochs of the rungs of a search, by its ``config.json``; none where its scheduler has no single set of them."""
+    plan, scheduler = config["plan"], config["arguments"].get("scheduler")
+    return rung_epochs(plan["grace"], REDUCTION_FACTOR, plan["max_epochs"]) if scheduler in LADDERS else []
 
 
 def continued(stored: Arguments, given: Arguments) -> Arguments:

@@ -19,11 +19,12 @@ from search import run_folder
 from search.arguments import Arguments
 from search.baselines import baselines_of
 from search.corpora import TaskData
-from search.ending import EXIT_OK, conclude, export_best, say_ended, say_failed, say_interrupted
+from search.ending import EXIT_OK, conclude, export_best, leave_page, say_ended, say_failed, say_interrupted
 from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.gains import gains
 from search.leaderboard import caption, write_leaderboard
+from search.live_page import live_page
 from search.members import arguments_of_members
 from search.opening import (
     INTERRUPTED,
@@ -102,6 +103,7 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
             if _is_finished(search, before) and not is_pending(search):
                 # boards that a crash at the end cut, or kept from being written
                 _conclude(search, before[0][-1]["reason"], Console(quiet=True), Outcome())
+                leave_page(search.folder, console)
                 console.print(
                     f"{search.folder} is finished ({_num_begun(before)} trials): see "
                     f"{search.folder / 'leaderboard.md'}. A larger --trials, --time-budget or --gpu-hours makes it "
@@ -207,7 +209,11 @@ def _sit(
         for member, one in zip(search.members, records, strict=True)
     ]
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, studies))
-    with joined_cluster(arguments.address) as cluster, interruptible(stopper):
+    with (
+        joined_cluster(arguments.address) as cluster,
+        interruptible(stopper),
+        live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+    ):
         console.print(
             f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
             soft_wrap=True,
@@ -228,7 +234,7 @@ def _sit(
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-            view = LiveView(console, num_trials=shown, known=portfolio.trials)
+            view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             if line:
                 view.say(line)
             for member, study in zip(search.members, studies, strict=True):

@@ -32,7 +32,7 @@ BEST_FOLDER = "best"
 #: Arguments that decide what is searched: a search is only continued with the same ones.
 IDENTITY = (
     "space", "split", "emotions", "sampler", "scheduler", "grace", "fix", "seed", "encoder", "pretrained", "precision",
-    "cache_precision",
+    "cache_precision", "as_trial",
 )  # fmt: skip
 
 

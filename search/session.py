@@ -23,6 +23,7 @@ from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkp
 from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
+from search.live_page import live_page
 from search.opening import (
     ALL_TRIED,
     GPU_BUDGET,
@@ -31,6 +32,7 @@ from search.opening import (
     TRIALS,
     Search,
     is_finished,
+    ladder_of,
     load_data,
     open_search,
     rule_maker,
@@ -95,7 +97,11 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
     used = seconds_used(record.events)
     study = open_study(search, record, num_trials=search.num_trials)
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
-    with joined_cluster(arguments.address) as cluster, interruptible(stopper):
+    with (
+        joined_cluster(arguments.address) as cluster,
+        interruptible(stopper),
+        live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+    ):
         console.print(
             f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
             soft_wrap=True,
@@ -106,7 +112,10 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
         trial_plan = make_trial_plan(search, data, resources)
         with ExitStack() as stack:
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-            view = LiveView(console, num_trials=shown_trials, known=study.trials)
+            view = LiveView(
+                console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
+                seconds_left=stopper.seconds_left,
+            )  # fmt: skip
             if line:
                 view.say(line)
             watch(search, study, view, mode, stack)
@@ -313,6 +322,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         threads=resources.cpus,
         corners=search.space.smallest_and_largest(),
         epoch_timeout=arguments.epoch_timeout or None,
+        first_number=arguments.as_trial,
         encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
     )
 

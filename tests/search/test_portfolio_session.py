@@ -1,6 +1,7 @@
 """Whole searches over several spaces on Ray: one budget, a search in each space's folder, one board."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,13 @@ def test_each_space_has_a_length_and_a_board_of_its_own(finished: Sitting) -> No
     for space in SPACES:
         assert set(board_of(finished.folder / space)["space"]) == {space}
         assert (finished.folder / space / "best" / "provenance.txt").is_file()
+
+
+def test_the_whole_has_one_page_with_every_space(finished: Sitting) -> None:
+    assert [path.parent for path in finished.folder.rglob("leaderboard.html")] == [finished.folder]
+    page = (finished.folder / "leaderboard.html").read_text()
+    assert "plain/t0000" in page and "second/t0000" in page and "Families side by side" in page
+    assert re.search(r"\d start", page)  # why a space was chosen
 
 
 def test_the_board_says_what_each_space_got_and_why(finished: Sitting) -> None:

@@ -97,8 +97,9 @@ def test_one_look_stands_in_the_ledgers_of_the_search_of_its_spaces_and_of_the_c
     (look,) = read_ledger(judged_search.folder)
     assert look.search_id == judged_search.config["search_id"]
     assert {name.partition("/")[0] for name in look.finalists} == set(SPACES)
-    for folder in (judged_search.folder / "plain", judged_search.folder / "second", corpus):
+    for folder in (judged_search.folder / "plain", judged_search.folder / "second"):
         assert read_ledger(folder) == [look]
+    assert look in read_ledger(corpus)  # other searches of these tests have looked too
 
 
 def test_the_whole_searchs_bundle_is_the_winners_and_its_spaces_keep_theirs(judged_search: Sitting) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from filelock import FileLock
@@ -49,7 +49,6 @@ from search.session import (
     make_trial_plan,
     open_study,
     prepare,
-    tracking_mode,
     watch,
 )
 from search.study import FINAL_EVENTS, Study, StudyTrial, best_of, gpu_seconds_used, seconds_used, trials_of
@@ -57,6 +56,9 @@ from search.terminal import LiveView, board_table
 from search.trial import TrialPlan
 from search.tuning import Resources, choose_resources, tune_portfolio
 from ser_models.trial import Baseline
+
+if TYPE_CHECKING:
+    from search.tracking import Tracker
 
 Found = tuple[Sequence[StudyTrial], Sequence[Baseline]]
 MEMBERS = "members"  # in config.json: marks a search over several spaces
@@ -113,19 +115,37 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
             data = [load_data(member, quiet if place else console) for place, member in enumerate(search.members)]
             search.config["data"] = search.members[0].config["data"]
             run_folder.save(search.folder, search.config)
-            with ExitStack() as stack:
-                record = stack.enter_context(Record(search.record_file, search.lock))
-                records = [
-                    stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
-                    for member in search.members
-                ]
-                ending = _sit(search, data, record, records, console)
-            return _conclude(search, ending, console)
+            with _tracked(search, console) as trackers:
+                with ExitStack() as stack:
+                    record = stack.enter_context(Record(search.record_file, search.lock))
+                    records = [
+                        stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
+                        for member in search.members
+                    ]
+                    ending = _sit(search, data, record, records, console, trackers[1:])
+                code = _conclude(search, ending, console)
+                for tracker in trackers:
+                    tracker.conclude(interrupted=ending == INTERRUPTED)
+            return code
         except KeyboardInterrupt:
             return say_interrupted(search.folder, console)
         except OSError as error:
             raise_if_full(error, search.folder)
             raise
+
+
+@contextmanager
+def _tracked(search: PortfolioSearch, console: Console) -> Iterator[list["Tracker"]]:
+    """W&B's view of the whole search, then of each member, which is a sweep of its own."""
+    from search.tracking import teller, track
+
+    say = teller(console)
+    with ExitStack() as stack:
+        searches = [(search.folder, search.config), *((member.folder, member.config) for member in search.members)]
+        yield [
+            stack.enter_context(track(folder, config, search.arguments, say, upload_from=search.folder))
+            for folder, config in searches
+        ]
 
 
 @contextmanager
@@ -191,14 +211,18 @@ def _is_finished(search: PortfolioSearch, records: Sequence[Sequence[Event]]) ->
 
 
 def _sit(
-    search: PortfolioSearch, data: Sequence[TaskData], record: Record, records: Sequence[Record], console: Console
+    search: PortfolioSearch,
+    data: Sequence[TaskData],
+    record: Record,
+    records: Sequence[Record],
+    console: Console,
+    trackers: Sequence["Tracker"],
 ) -> str:
     """Run what is left of the budget; returns what ended the sitting."""
     from search.cluster import joined_cluster
     from search.tune_adapters import SittingStopper
 
     arguments = search.arguments
-    mode, line = tracking_mode(arguments)
     used = _seconds_used([record.events, *(one.events for one in records)])
     studies = [
         open_study(member, one, num_trials=run_folder.UNBOUNDED, space=member.space.name)
@@ -227,10 +251,8 @@ def _sit(
         with ExitStack() as stack:
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials)
-            if line:
-                view.say(line)
-            for member, study in zip(search.members, studies, strict=True):
-                watch(member, study, view, mode, stack)
+            for member, study, tracker in zip(search.members, studies, trackers, strict=True):
+                watch(member, study, view, tracker)
                 study.listeners.append(_BoardKeeper(search, studies))
             stack.enter_context(view)
             for member, study, plan, one in zip(search.members, studies, plans, resources, strict=True):

@@ -9,6 +9,7 @@ import pytest
 from search.cluster import Cluster, joined_cluster
 from tests.search.command import Command
 from tests.search.knob_search import ROOT, Sitting, knob_spaces, sit
+from tests.search.wandb_server import KEY, WandbServer
 
 Search = Callable[..., Sitting]
 
@@ -59,6 +60,23 @@ def knob_search(cluster: Cluster, prepared_tone_corpus: Path) -> Search:
 def finished_search(knob_search: Search, tmp_path_factory: pytest.TempPathFactory) -> Sitting:
     """A search of four trials that ran to its end. Read only; copy the folder before changing anything."""
     return knob_search(tmp_path_factory.mktemp("finished") / "run", "--space", "plain", "--max-concurrent", "1")
+
+
+@pytest.fixture
+def wandb_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
+    """A stand-in for W&B's server, and an environment in which the real client finds it and a key."""
+    import wandb
+
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.setenv(name, "")  # the client sets some: put back at the end
+        monkeypatch.delenv(name)
+    wandb.teardown()  # it reads the environment once
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield server
+        server.fault = None
+        wandb.teardown()
 
 
 @pytest.fixture

@@ -191,11 +191,13 @@ class Tracker:
         try:
             job()
         except Exception as error:
-            self._away_until = time.monotonic() + RETRY_SECONDS
             if not self._told:
                 first_line = str(error).partition("\n")[0]
                 self._say(f"W&B: {type(error).__name__}: {first_line}; the search goes on, and nothing is lost")
             self._told = True
+            with contextlib.suppress(Exception):
+                self._writer.start_over()
+            self._away_until = time.monotonic() + RETRY_SECONDS
             return False
         return True
 

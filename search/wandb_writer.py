@@ -160,6 +160,18 @@ class WandbWriter:
             with contextlib.suppress(Exception):  # the next sitting sends what this one could not
                 self._finish(trials[number], ended=False)
 
+    def start_over(self) -> None:
+        """After a failure: let go of all runs, and of the client's service with what it still tries to send.
+
+        The service goes on holding the id of a run that it could not begin, and would refuse it later. What is lost
+        with it is sent again from the record.
+        """
+        import wandb
+
+        self._runs.clear()
+        self._is_open = False
+        wandb.teardown(exit_code=255)
+
     def lacking(self, trials: Iterable[StudyTrial], *, ended: bool = False) -> list[StudyTrial]:
         """Those of *trials* with something to show that W&B, or the offline folder, does not have whole.
 
@@ -250,35 +262,29 @@ class WandbWriter:
 
         if not self.online:
             self._remove_offline(settings["id"])
-        try:
-            return wandb.init(
-                project=self._project,
-                entity=self._entity,
-                dir=str(self._folder),
-                mode=cast(Literal["online", "offline"], self._mode),
-                resume="allow",
-                reinit="create_new",
-                settings=wandb.Settings(
-                    sweep_id=self._sweep if sweep else None,
-                    silent=True,
-                    console="off",
-                    host="search",  # a run folder can be published: no host name, no packages, no code
-                    x_disable_stats=True,
-                    x_disable_meta=True,
-                    x_save_requirements=False,
-                    disable_git=True,
-                    disable_code=True,
-                    init_timeout=START_SECONDS,
-                    finish_timeout=finish_seconds,
-                    finish_timeout_raises=True,
-                ),
-                **settings,
-            )
-        except Exception:
-            # the client's service goes on holding the id of a run that could not begin, and would refuse it later
-            with contextlib.suppress(Exception):
-                wandb.setup().assert_service().inform_finish(run_id=settings["id"])
-            raise
+        return wandb.init(
+            project=self._project,
+            entity=self._entity,
+            dir=str(self._folder),
+            mode=cast(Literal["online", "offline"], self._mode),
+            resume="allow",
+            reinit="create_new",
+            settings=wandb.Settings(
+                sweep_id=self._sweep if sweep else None,
+                silent=True,
+                console="off",
+                host="search",  # a run folder can be published: no host name, no packages, no code
+                x_disable_stats=True,
+                x_disable_meta=True,
+                x_save_requirements=False,
+                disable_git=True,
+                disable_code=True,
+                init_timeout=START_SECONDS,
+                finish_timeout=finish_seconds,
+                finish_timeout_raises=True,
+            ),
+            **settings,
+        )
 
     def _remove_offline(self, name: str) -> None:
         """An offline run cannot be gone on with: it is written whole again, and the one before is in the way."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def command() -> Iterator[Callable[..., Command]]:
     """Starts commands, and ends those that a failed test left running."""
     started: list[Command] = []
 
-    def start(*options: str, **settings: str) -> Command:
+    def start(*options: str, **settings: Any) -> Command:
         started.append(Command(*options, **settings))
         return started[-1]
 

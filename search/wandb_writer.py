@@ -87,8 +87,7 @@ class WandbWriter:
             return ""
         import wandb
 
-        base = wandb.util.app_url(wandb.setup().settings.base_url)
-        return f"{base}/{self._entity}/{self._project}/sweeps/{self._sweep}"
+        return f"{wandb.setup().settings.app_url}/{self._entity}/{self._project}/sweeps/{self._sweep}"
 
     def open(self) -> None:
         """Make the search's sweep, or find the one that it is already. Again and again does no harm."""

@@ -83,7 +83,8 @@ class WandbServer:
         url: for ``WANDB_BASE_URL``
         runs: by id
         sweeps: by id
-        artifacts: committed ones, name to the names of its files
+        artifacts: files of each that was committed, by its name
+        artifact_metadata: likewise
         operations: GraphQL operations and paths, in the order in which they came
         authorizations: headers that came
         fault: None; ``refuse`` (500), ``deny`` (401), ``drop`` (the connection), or ``delay``
@@ -95,6 +96,7 @@ class WandbServer:
         self.runs: dict[str, ServerRun] = {}
         self.sweeps: dict[str, ServerSweep] = {}
         self.artifacts: dict[str, dict[str, bytes]] = {}
+        self.artifact_metadata: dict[str, dict[str, Any]] = {}
         self.operations: list[str] = []
         self.authorizations: set[str] = set()
         self.fault: str | None = None
@@ -233,7 +235,9 @@ class WandbServer:
 
     def _create_artifact(self, asked: dict[str, Any]) -> dict[str, Any]:
         identity = f"artifact{len(self._artifacts)}"
-        self._artifacts[identity] = (asked["input"]["artifactCollectionName"], {})
+        name = asked["input"]["artifactCollectionName"]
+        self._artifacts[identity] = (name, {})
+        self.artifact_metadata[name] = json.loads(asked["input"].get("metadata") or "{}")
         sequence = {"id": "s", "latestArtifact": None}
         artifact = {
             "id": identity,

@@ -30,6 +30,7 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the board has the reason, the trial's folder the traceback
     "OMP_NUM_THREADS": "1",  # trials set their own number of threads
 }
+_SECRETS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,11 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
             description = f"joined the Ray cluster at {where}"
         else:
             # trials exchange epochs, not arrays: features are mapped from disk, so the object store stays small
-            ray.init(
-                address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=100 * 2**20, **quiet
-            )
+            with _without_secrets():
+                ray.init(
+                    address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=100 * 2**20,
+                    **quiet,
+                )  # fmt: skip
             description = "started Ray on this machine"
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
@@ -96,6 +99,16 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
         yield Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_secrets() -> Iterator[None]:
+    """The driver alone talks to W&B: Ray's processes, which inherit its environment, and their files get no key."""
+    kept = {name: os.environ.pop(name) for name in _SECRETS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _let_trials_use_waiting_workers() -> None:

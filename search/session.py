@@ -50,6 +50,7 @@ from ser_data.errors import UserError
 
 if TYPE_CHECKING:
     from search.proposals import Proposer
+    from search.tracking import Tracker
 
 
 def run(arguments: Arguments, command: str, console: Console) -> int:
@@ -61,6 +62,8 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     Raises:
         UserError: something the user can mend; nothing that was there is lost
     """
+    from search.tracking import teller, track
+
     search = open_search(arguments, command)
     try:
         if arguments.resume is not None and arguments.finalists:
@@ -73,11 +76,14 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         data = load_data(search, console)
         if search.arguments.finalists:
             check_can_be_judged(data)
-        with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
-            if record.lost_bytes:
-                console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
-            ending, outcome = _sit(search, data, record, console)
-        return conclude(search, ending, console, finalists=outcome)
+        with track(search.folder, search.config, search.arguments, teller(console)) as tracker:
+            with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
+                if record.lost_bytes:
+                    console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
+                ending, outcome = _sit(search, data, record, console, tracker)
+            code = conclude(search, ending, console, finalists=outcome)
+            tracker.conclude(interrupted=ending == INTERRUPTED or outcome.interrupted)
+        return code
     except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
         return say_interrupted(search.folder, console)
     except OSError as error:
@@ -87,13 +93,12 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         search.lock.release()
 
 
-def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tuple[str, Outcome]:
+def _sit(search: Search, data: TaskData, record: Record, console: Console, tracker: "Tracker") -> tuple[str, Outcome]:
     """Run what is left of the search, and its finalists; returns what ended the search, and what came of these."""
     from search.cluster import joined_cluster
     from search.tune_adapters import SittingStopper
 
     arguments = search.arguments
-    mode, line = tracking_mode(arguments)
     used = seconds_used(record.events)
     study = open_study(search, record, num_trials=search.num_trials)
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
@@ -116,9 +121,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
                 console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
                 seconds_left=stopper.seconds_left,
             )  # fmt: skip
-            if line:
-                view.say(line)
-            watch(search, study, view, mode, stack)
+            watch(search, study, view, tracker)
             stack.enter_context(view)
             if search.family.prepare and study.remaining and not stopper.stop_all():
                 prepare(search, study, trial_plan, resources, stopper, view)
@@ -190,22 +193,8 @@ def open_study(search: Search, record: Record, *, num_trials: int, space: str = 
     )
 
 
-def tracking_mode(arguments: Arguments) -> tuple[str, str]:
-    """W&B's mode, and the line that says so where nobody asked for it."""
-    from search.tracking import choose_mode
-
-    return choose_mode(arguments.wandb)
-
-
-def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitStack) -> None:
-    """Let view, tracker and board follow the study until *stack* is closed."""
-    from search.tracking import Tracker
-
-    arguments = search.arguments
-    tracker = stack.enter_context(
-        Tracker(search.folder, search.config, mode=mode, project=arguments.wandb_project,
-                entity=arguments.wandb_entity, say=view.say)
-    )  # fmt: skip
+def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> None:
+    """Let view, tracker and board follow the study."""
 
     def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
         if event["kind"] in FINAL_EVENTS:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -47,6 +48,7 @@ from search.tuning import Resources, choose_resources, tune_study
 from ser_data.errors import UserError
 
 if TYPE_CHECKING:
+    from search.cluster import Cluster
     from search.proposals import Proposer
 
 
@@ -96,15 +98,13 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
     study = open_study(search, record, num_trials=search.num_trials)
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
     with joined_cluster(arguments.address) as cluster, interruptible(stopper):
-        console.print(
-            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
-            soft_wrap=True,
-        )
+        cluster.introduce(search.folder, console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
         study.take_resources(resources.cpus, resources.gpus)
         trial_plan = make_trial_plan(search, data, resources)
         with ExitStack() as stack:
+            watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown_trials, known=study.trials)
             if line:
@@ -201,6 +201,21 @@ def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitSt
 
     tracker.make_up_for(study.trials.values())
     study.listeners += [view.on_event, tracker.on_event, keep_board]
+
+
+def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, stack: ExitStack) -> None:
+    """Refuse nodes of a cluster that was there before that cannot work with *plans*, until *stack* is closed.
+
+    Raises:
+        UserError: there is one
+    """
+    from search.nodes import watched_nodes
+
+    if cluster.joined:
+        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans}
+        paths |= {Path(plan.task["corpus_folder"]).resolve() for plan in plans}
+        with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
+        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu))
 
 
 def deadline_of(arguments: Arguments, used: float) -> float | None:

@@ -1,14 +1,16 @@
 """What a long search costs its driver: a proposal, a resume and memory after many trials.
 
-``python benchmarks/many_trials.py [--space mfcc_full] [--trials 1000] [--epochs 20]``
+``python benchmarks/many_trials.py [--space mfcc_full|all|A,B] [--trials 1000] [--epochs 20]``
 
-Writes a record of that many finished trials of a space, random configurations with made-up scores, two thirds of them
-stopped early; then opens it as ``--resume`` does, and asks for proposals. Printed: seconds to open it (no Ray), CPU
-milliseconds of a proposal (median and most of 20), and the largest resident set of this process in MB. Goals: 20 s with
-Ray's start, 60 ms with 1,000 trials of one family, 1.5 GB with 2,000 trials.
+Writes a record of that many finished trials of a space, or of several together, random configurations with made-up
+scores, two thirds of them stopped early; then opens it as ``--resume`` does, and asks for proposals. Printed: seconds
+to open it (no Ray), CPU milliseconds of a proposal (median and most of 20), and the largest resident set of this
+process in MB. Goals: 20 s with Ray's start, 60 ms with 1,000 trials of one family and 150 ms with those of several,
+1.5 GB with 2,000 trials.
 """
 
 import argparse
+import os
 import random
 import resource
 import statistics
@@ -16,51 +18,55 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 
+from search import run_folder  # noqa: E402
+from search.allocator import LEAST_TRIALS  # noqa: E402
+from search.portfolio import Machine, MemberStudy, Portfolio  # noqa: E402
+from search.proposals import Proposer  # noqa: E402
+from search.record import Record  # noqa: E402
+from search.rungs import RungGroups, make_rule  # noqa: E402
+from search.space import Space, load_space, members_of  # noqa: E402
+from search.study import Study  # noqa: E402
+
 
 def main() -> None:
-    from search.proposals import Proposer
-    from search.record import Record
-    from search.rungs import RungGroups, make_rule
-    from search.space import Space, load_space
-    from search.study import Study
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--space", default="mfcc_full")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    space = load_space(options.space)
-    if space.encoder is not None:
-        space = space.bound_to(12)
+    spaces = [load_space(name) for name in members_of(options.space)]
+    spaces = [space if space.encoder is None else space.bound_to(12) for space in spaces]
 
-    def opened(record: Record, sampler: str, trials: int) -> Study:
-        return Study(
-            record,
-            Proposer(space, sampler=sampler, seed=0, study_name="many"),
-            RungGroups(lambda: make_rule("none", grace=1, reduction_factor=3, max_epochs=options.epochs), lambda _: ""),
-            num_trials=trials,
-            max_epochs=options.epochs,
-        )
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "events.jsonl"
-        _write(path, space, options.trials, options.epochs)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        paths = [Path(folder) / f"{space.name}.jsonl" for space in spaces]
+        for path, space in zip(paths, spaces, strict=True):
+            _write(path, space, options.trials // len(spaces), options.epochs)
         started = time.perf_counter()
-        with Record(path) as record:
-            study = opened(record, "tpe", options.trials + 20)
-            seconds = time.perf_counter() - started
-            milliseconds = []
-            for _ in range(20):
-                started = time.process_time()  # of this process alone, whatever else runs
-                study.next_trial()
-                milliseconds.append((time.process_time() - started) * 1e3)
-        assert isinstance(space, Space)
+        studies = [
+            _opened(space, stack.enter_context(Record(path)), options.epochs)
+            for path, space in zip(paths, spaces, strict=True)
+        ]
+        searched: Study | Portfolio = studies[0]
+        if len(spaces) > 1:
+            members = [
+                MemberStudy(space.name, study, LEAST_TRIALS, 1, 0.0)
+                for space, study in zip(spaces, studies, strict=True)
+            ]
+            record = stack.enter_context(Record(Path(folder) / "events.jsonl"))
+            searched = Portfolio(record, members, Machine(1000, 0), num_trials=options.trials + 20)
+        seconds = time.perf_counter() - started
+        milliseconds = []
+        for _ in range(20):
+            started = time.process_time()  # of this process alone, whatever else runs
+            searched.next_trial()
+            milliseconds.append((time.process_time() - started) * 1e3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{options.space}, {options.trials} trials of up to {options.epochs} epochs: opened in {seconds:.1f} s; a "
@@ -69,15 +75,20 @@ def main() -> None:
     )
 
 
-def _write(path: Path, space: object, trials: int, epochs: int) -> None:
+def _opened(space: Space, record: Record, epochs: int) -> Study:
+    return Study(
+        record,
+        Proposer(space, sampler="tpe", seed=0, study_name="many"),
+        RungGroups(lambda: make_rule("none", grace=1, reduction_factor=3, max_epochs=epochs), lambda _: ""),
+        num_trials=run_folder.UNBOUNDED,
+        max_epochs=epochs,
+    )
+
+
+def _write(path: Path, space: Space, trials: int, epochs: int) -> None:
     """The record of a search that tried *trials* random configurations."""
-    import os
-
-    from search.proposals import Proposer
-    from search.record import Record
-
     generator = random.Random(0)
-    proposer = Proposer(space, sampler="random", seed=1, study_name="written")  # type: ignore[arg-type]  # a Space
+    proposer = Proposer(space, sampler="random", seed=1, study_name="written")
     real_sync, os.fsync = os.fsync, lambda descriptor: None  # the time of the disk is not what is measured
     try:
         with Record(path) as record:

@@ -29,12 +29,13 @@ def ours(trials: int) -> None:
     from search.trial import TrialPlan
     from search.tune_adapters import SittingStopper
     from search.tuning import Resources, tune_study
+    from ser_models.task import Task
 
     def suggest(trial: object) -> dict[str, object]:
         return {"x": trial.suggest_float("x", 0.0, 1.0)}  # type: ignore[attr-defined]
 
     space = Space("null", "", "null", trials, EPOCHS, 1, (), suggest)  # type: ignore[arg-type]
-    task = {"corpus_folder": "", "split": "", "emotions": ["a", "b"], "seed": 0, "cache_dir": "", "cache_gb": 1.0}
+    task = Task("", "", ("happy", "sad"), 0, "", 1.0, "cpu").to_dict()
     with tempfile.TemporaryDirectory() as folder, Record(Path(folder) / "events.jsonl") as record:
         study = Study(
             record,
@@ -43,12 +44,13 @@ def ours(trials: int) -> None:
             num_trials=trials,
             max_epochs=EPOCHS,
         )
-        plan = TrialPlan(folder, "benchmarks.null_family", {**task, "device": "cpu"}, 0, EPOCHS, 1)
+        plan = TrialPlan(folder, "benchmarks.null_family", task, 0, EPOCHS, 1)
         with joined_cluster("local", num_cpus=2):
             tune_study(study, plan, SittingStopper(None), Resources(1, 0.0, 2), max_failures=0)
         ended = sum(trial.outcome in ("completed", "stopped") for trial in study.trials.values())
     if ended != trials:
-        raise RuntimeError(f"{ended} of {trials} trials ended")
+        reasons = {trial.reason for trial in study.trials.values() if trial.outcome == "failed"}
+        raise RuntimeError(f"{ended} of {trials} trials ended; failed: {reasons}")
 
 
 def _plain_trial(config: dict[str, float]) -> None:

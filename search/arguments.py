@@ -19,7 +19,7 @@ DEFAULT_CACHE = Path("~/.cache/speech-emotion-search")
 #: What decides how long and on what a search runs, not what it finds: a resume may give it anew.
 CHANGEABLE = (
     "trials", "time_budget", "gpu_hours", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "max_failures",
-    "epoch_timeout", "address", "wandb", "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force",
+    "epoch_timeout", "address", "wandb", "cache_dir", "cache_gb", "finalists", "seeds", "folds", "force", "live",
 )  # fmt: skip
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -40,6 +40,7 @@ class Arguments:
     grace: int | None = None
     fix: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    as_trial: int = 0
     out: Path | None = None
     resume: Path | None = None
     cpus_per_trial: int | None = None
@@ -61,6 +62,7 @@ class Arguments:
     seeds: int | None = None
     folds: str | None = None
     force: bool = False
+    live: bool = False
 
 
 def parse_arguments(argv: Sequence[str]) -> Arguments:
@@ -144,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="tpe (default): learns from stopped trials too, good from some 20 trials on. random: the baseline, any "
         "budget. gp: few, long trials with --scheduler none, since it learns from finished trials only and early "
-        "stopping starves it. cmaes: hundreds of trials of continuous parameters. qmc: an even cover. grid: small "
-        "discrete spaces",
+        "stopping starves it. cmaes: hundreds of trials of numbers; choices are drawn at random. qmc: an even cover. "
+        "grid: small discrete spaces",
     )
     add(
         "--scheduler",
@@ -165,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         help="pretrained speech encoder or image backbone: a hub id, ID@REVISION for one revision of it, or a local "
         "folder; tiny is a random one of a few layers, to try a search (default: the space's; spaces over pretrained "
         "networks only, as the three below). A hub id is downloaded once. Several, separated by commas: the search "
-        "chooses among them; what is computed once is computed for each, and takes its place in --cache-dir",
+        "chooses among them; what is computed once is computed for each, and must fit into --cache-gb together",
     )
     add(
         "--pretrained",
@@ -193,7 +195,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_count,
         metavar="K",
         help="when the search has ended, train its K best configurations again with several seeds, and judge them on "
-        "test speakers, once (default: none are). Costs K times --seeds full trainings, beside --time-budget",
+        "test speakers, once (default: none are); of several spaces the K best of all. Costs K times --seeds full "
+        "trainings, beside --time-budget, and --seeds more for each space's default that is not among them",
     )
     add("--seeds", type=_count, metavar="N", help="trainings of each finalist (default: 3)")
     add(
@@ -209,7 +212,20 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="judge finalists on test speakers once more; every board says so",
     )
+    add(
+        "--live",
+        action="store_true",
+        default=None,
+        help="serve the run's leaderboard.html on 127.0.0.1 while it runs, refreshed; costs a twentieth of a core",
+    )
     add("--seed", type=_seed, metavar="S", help="the one seed that every generator is derived from (default: 0)")
+    add(
+        "--as-trial",
+        type=_whole,
+        metavar="N",
+        help="count trials from N where their generators are derived (default: 0): with every parameter pinned, trial "
+        "N of another search is trained again, epoch by epoch; a row of leaderboard.html gives the command",
+    )
     add("--out", type=Path, metavar="DIR", help="results folder (default: runs/SPACE-DATE-TIME)")
     add("--resume", type=Path, metavar="RUN", help="go on with a search; needs no other option")
     add("--cpus-per-trial", type=_auto(_count), metavar="N|auto", help="cores of one trial (default: auto)")

@@ -146,7 +146,7 @@ def _described(description: str, joined: bool, address: str) -> Cluster:
 def _show_token() -> None:
     """Let this process show the token that it has; without it Ray is silent about one, and is refused."""
     if has_token() and "RAY_AUTH_MODE" not in os.environ:
-        from ray._raylet import Config
+        from ray._raylet import Config  # type: ignore[attr-defined]  # compiled; its stubs lack it
 
         os.environ["RAY_AUTH_MODE"] = "token"
         Config.initialize("")  # it was read when ray was imported; Ray's own commands do the same

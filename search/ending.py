@@ -3,7 +3,7 @@
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +41,22 @@ def remove_checkpoints(folder: Path, study: Study) -> None:
 
 def export_best(search: Search, best: StudyTrial, plan: TrialPlan, resources: Resources) -> None:
     """Write the best trial's bundle, on a worker that has the features mapped already."""
-    export_bundle(search, best, plan, resources, {"trial_id": best.trial_id, "judged_on_test": False})
+    origin = {"trial_id": best.trial_id, "judged_on_test": False}
+    export_bundle(search, best, plan, resources, origin, folder=search.folder)
 
 
 def export_bundle(
-    search: Search, best: StudyTrial, plan: TrialPlan, resources: Resources, origin: Mapping[str, Any]
+    search: Search, best: StudyTrial, plan: TrialPlan, resources: Resources, origin: Mapping[str, Any], *, folder: Path
 ) -> None:
-    """Write the bundle of *best* to ``best/``.
+    """Write the bundle of *best* to ``best/`` in *folder*.
 
     Args:
-        search: whose
+        search: whose space the trial is of
         best: its number says which checkpoint is taken
         plan: as the trial had it
         resources: of one trial
-        origin: what else the bundle's provenance says
+        origin: what else the bundle's provenance says, or says otherwise
+        folder: the whole search's
     """
     import ray
 
@@ -70,7 +72,7 @@ def export_bundle(
         **({"encoder": encoder["label"]} if encoder else {}),
         **origin,
     }
-    folder = search.folder.resolve()
+    folder = folder.resolve()
     unfinished = folder / f".{run_folder.BEST_FOLDER}.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     export = ray.remote(export_trial).options(**resources.task_options())
@@ -116,15 +118,8 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
         say_failed(console, f"{len(failed)} of {len(trials)}", failed[0].trial_id, failed[0].reason)
     if interrupted:
         return say_interrupted(search.folder, console)
-    if finalists.board is not None:
-        console.print(finalist_table(finalists.board))
-    for line in finalists.lines:
-        console.print(line, soft_wrap=True)
-    if finalists.interrupted:
-        return say_interrupted(search.folder, console)
     succeeded = any(trial.epochs for trial in trials.values() if trial.outcome != "failed")
-    boards = [search.folder / MARKDOWN_FILE, *([search.folder / FINALISTS_FILE] if "judged" in search.config else [])]
-    return say_ended(search.folder, ending, boards, console, succeeded=succeeded)
+    return say_ended(search.folder, search.config, ending, finalists, console, succeeded=succeeded)
 
 
 def say_failed(console: Console, how_many: str, first: str, reason: str) -> None:
@@ -132,8 +127,21 @@ def say_failed(console: Console, how_many: str, first: str, reason: str) -> None
     console.print(f"{how_many} trials failed; {first}: {reason}", style="red", soft_wrap=True)
 
 
-def say_ended(folder: Path, ending: str, boards: Sequence[Path], console: Console, *, succeeded: bool) -> int:
-    """What ended the search in *folder*, where its *boards* are, and how to use its winner; gives the exit code."""
+def say_ended(
+    folder: Path, config: Mapping[str, Any], ending: str, finalists: Any, console: Console, *, succeeded: bool
+) -> int:
+    """What came of the *finalists*, that the search in *folder* ended, and how to use its winner; gives the exit code.
+
+    A search whose finalists were interrupted has not ended, and says so.
+    """
+    if finalists.board is not None:
+        console.print(finalist_table(finalists.board))
+    for line in finalists.lines:
+        console.print(line, soft_wrap=True)
+    if finalists.interrupted:
+        return say_interrupted(folder, console)
+    boards = [folder / MARKDOWN_FILE, *([folder / FINALISTS_FILE] if "judged" in config else [])]
+    boards += leave_page(folder, console)
     console.print(f"ended by: {ending}; {' '.join(map(str, boards))}", soft_wrap=True)
     if succeeded:
         console.print(
@@ -142,8 +150,24 @@ def say_ended(folder: Path, ending: str, boards: Sequence[Path], console: Consol
     return EXIT_OK if succeeded else EXIT_NOTHING
 
 
+def leave_page(folder: Path, console: Console) -> list[Path]:
+    """Build the page of the run in *folder*, unless nobody is told; gives its path, or says why there is none."""
+    if console.quiet:  # the whole of a search over several spaces has one page, with its members
+        return []
+    from search.pages.page import PAGE_FILE, write_page
+
+    try:
+        write_page([folder], folder / PAGE_FILE)
+    except Exception as error:  # whatever it is, it costs the page and neither the result nor the exit code
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        console.print(f"note: no page was built ({why}); try python search/report.py {folder}", soft_wrap=True)
+        return []
+    return [folder / PAGE_FILE]
+
+
 def say_interrupted(folder: Path, console: Console) -> int:
     again = f"python search/run.py --resume {shlex.quote(os.fspath(folder))}"
+    leave_page(folder, console)
     console.print(f"interrupted; nothing is lost. Go on with:\n  {again}", soft_wrap=True)
     return EXIT_INTERRUPTED
 
@@ -151,6 +175,7 @@ def say_interrupted(folder: Path, console: Console) -> int:
 def say_finished(search: Search, console: Console) -> int:
     board = search.folder / "leaderboard.md"
     num_trials = len(trials_of(read_events(search.folder / run_folder.RECORD_FILE)))
+    leave_page(search.folder, console)
     console.print(
         f"{search.folder} is finished ({num_trials} trials): see {board}. A larger --trials or --time-budget "
         "makes it go on.",

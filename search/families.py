@@ -22,7 +22,8 @@ class Family:
         gpus_per_trial: default of ``--gpus-per-trial`` on a machine with a GPU
         rung_group: of a configuration; only trials of one group are compared at the rungs
         prepare: whether the module has ``prepare(configs, task, *, progress)``, which computes on a node, before the
-            trials, what they share, and gives the family's baselines as `ser_models.trial.Baseline`
+            trials, what they share, and gives the family's baselines as `ser_models.trial.Baseline`; then also
+            ``cached_bytes(configs, task)``, what that takes in the cache
         classical: whether the classical baseline (statistics + SVM) is computed beside the trials
     """
 

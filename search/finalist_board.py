@@ -81,16 +81,19 @@ def verdicts(rows: Sequence[JudgedRow], totals: Sequence[Sequence[int]]) -> list
     winner = _compared(finalists[0], f"The winner {finalists[0].name}")
     others = [_compared(row, f"the runner-up {row.name}") for row in finalists[1:2]]
     others += [
-        _compared(row, f"the space's default {row.name}") for row in rows if row.is_default and row is not finalists[0]
+        _compared(row, f"{'its' if row.space else 'the'} space's default {row.name}")
+        for row in rows
+        if row.is_default and row.space == finalists[0].space and row is not finalists[0]
     ]
     others += [
         _compared(row, f"the classical baseline (statistics + {row.name})") for row in rows if row.role == "classical"
     ]
     sentences = [gain(winner, other, totals, speakers=_SPEAKERS) for other in others]
     if finalists[0].is_default:
-        sentences.insert(
-            0, f"The winner {finalists[0].name} is the space's default configuration: the search found no better one."
-        )
+        found = "the space's default configuration: the search found no better one"
+        if finalists[0].space:
+            found = "its space's default configuration: the search found no better one, in that space or another"
+        sentences.insert(0, f"The winner {finalists[0].name} is {found}.")
     ensembles = [
         _compared(row, "The average of the finalists' probabilities") for row in rows if row.role == "ensemble"
     ]

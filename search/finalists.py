@@ -14,7 +14,7 @@ from typing import Any, Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from search.parameters import Value
-from search.proposals import Proposal
+from search.proposals import Past, Proposal
 from search.run_folder import RECORD_FILE, write_atomically
 from search.study import StudyTrial
 from search.trial import TrialPlan
@@ -24,6 +24,7 @@ from ser_data.seeds import derive_seed
 FOLDER = "finalists"
 ROUND_FILE = "round.json"
 DEFAULT_SEEDS = 3
+FINALIST, SEED = "finalist", "seed"  # parameters of a training in its round's record
 Role = Literal["finalist", "default"]
 
 
@@ -32,16 +33,23 @@ class Candidate:
     """A configuration that is trained again.
 
     Attributes:
-        name: the trial that it was, ``t0012``
-        role: ``finalist``, one of the best; or ``default``, the space's first known-good configuration, to compare with
+        name: the trial that it was, ``t0012``; of several spaces ``SPACE/t0012``
+        role: ``finalist``, one of the best; or ``default``, the first known-good configuration of a finalist's space,
+            to compare with
         config: the whole configuration
-        is_default: whether it is the space's first known-good configuration, whatever its role
+        is_default: whether it is its space's first known-good configuration, whatever its role
+        space: where it comes from, in a search over several spaces
     """
 
     name: str
     role: Role
     config: dict[str, Value]
     is_default: bool = False
+    space: str = ""
+
+    def is_like(self, trial: StudyTrial) -> bool:
+        """Whether *trial* had the same configuration, of the same space."""
+        return (self.space, self.config) == (trial.space, trial.config)
 
 
 @dataclass(frozen=True)
@@ -87,22 +95,23 @@ class Round:
 
 
 def choose_candidates(trials: Iterable[StudyTrial], count: int) -> tuple[Candidate, ...]:
-    """The *count* best trials of different configurations, and the space's default if it is not among them.
+    """The *count* best trials of different configurations, and their spaces' defaults that are not among them.
 
     Args:
-        trials: of the search; failed ones and those without a score cannot be chosen
+        trials: of the search, space by space in the order of numbers, of equals the first is taken; failed ones and
+            those without a score cannot be chosen
         count: how many finalists, or as many as there are
     """
     scored = [trial for trial in trials if trial.epochs and trial.outcome != "failed"]
-    ranked = sorted(scored, key=lambda trial: (-trial.best_score, trial.number))
     chosen: list[Candidate] = []
-    for trial in ranked:
-        if len(chosen) < count and all(trial.config != other.config for other in chosen):
-            chosen.append(Candidate(trial.trial_id, "finalist", trial.config, _is_default(trial)))
+    for trial in sorted(scored, key=lambda trial: -trial.best_score):
+        if len(chosen) < count and not any(other.is_like(trial) for other in chosen):
+            chosen.append(Candidate(trial.name, "finalist", trial.config, _is_default(trial), trial.space))
+    spaces = {candidate.space for candidate in chosen}  # the winner's default is compared with, and one of them wins
     chosen += [
-        Candidate(trial.trial_id, "default", trial.config, True)
+        Candidate(trial.name, "default", trial.config, True, trial.space)
         for trial in filter(_is_default, scored)
-        if all(trial.config != other.config for other in chosen)
+        if trial.space in spaces and not any(other.is_like(trial) for other in chosen)
     ]
     return tuple(chosen)
 
@@ -163,20 +172,24 @@ class FixedProposals:
         """None: Optuna has no part in it."""
         return []
 
-    def replay(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> int:
-        """Pass over a training that was handed out before; gives its number."""
-        self._handed_out += 1
-        return self._handed_out - 1
+    def replay(self, past: Sequence[Past], order: Sequence[int]) -> None:
+        """Pass over trainings that were handed out before."""
+        self._handed_out = len(past)
 
     def ask(self) -> Proposal:
         """The next training."""
         candidate, seed = self._runs[self._handed_out]
         self._handed_out += 1
-        params: dict[str, Value] = {"finalist": candidate.name, "seed": seed}
+        params: dict[str, Value] = {FINALIST: candidate.name, SEED: seed}
         return Proposal(self._handed_out - 1, params, candidate.config, candidate.role)
 
     def tell(self, number: int, scores: Sequence[float], state: TrialState) -> None:
         """Nothing is learned."""
+
+
+def name_of_run(trial: StudyTrial) -> str:
+    """What a training of a round is called, whose own number says nothing to anybody."""
+    return f"{trial.params[FINALIST]}, seed {trial.params[SEED]}"
 
 
 def runs_of(the_round: Round, trials: Mapping[int, StudyTrial]) -> dict[tuple[str, int], StudyTrial]:

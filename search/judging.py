@@ -80,7 +80,8 @@ class JudgedRow:
         val_uars: best validation UAR by seed, the mean over the splits; empty of an ensemble
         scores: of each seed, from :func:`ser_models.judged.judge` on all test clips
         trainings: how many trainings stand behind it
-        is_default: whether it is the space's default configuration
+        is_default: whether it is its space's default configuration
+        space: of the candidate, in a search over several
     """
 
     name: str
@@ -90,6 +91,7 @@ class JudgedRow:
     scores: list[dict[str, Any]]
     trainings: int
     is_default: bool = False
+    space: str = ""
 
 
 def judge_round(
@@ -97,8 +99,8 @@ def judge_round(
     run_folder: Path,
     trials: Mapping[str, Mapping[int, StudyTrial]],
     clips: Mapping[str, TestClips],
-    plan: TrialPlan,
-    resources: Resources,
+    plans: Mapping[str, TrialPlan],
+    resources: Mapping[str, Resources],
     emotions: Sequence[str],
 ) -> list[JudgedRow]:
     """Let workers judge every training of a round, and write down every clip's probabilities.
@@ -110,26 +112,26 @@ def judge_round(
         run_folder: the search's
         trials: of each split's record
         clips: test clips of each split
-        plan: of the search's trials
-        resources: of one trial
+        plans: of the search's trials, by the candidates' spaces
+        resources: of one trial, likewise
         emotions: the classes, in the order of the probabilities
 
     Returns:
-        finalists and the default by validation, best first; then the ensemble of the finalists, and the classical
+        finalists and the defaults by validation, best first; then the ensemble of the finalists, and the classical
         baseline
     """
     import ray
 
     trained = {split: runs_of(the_round, trials[split]) for split in the_round.splits}
-    options = resources.task_options()
+    spaces = {candidate.name: candidate.space for candidate in the_round.candidates}
     asked: dict[tuple[str, str, int], Any] = {}
     for split in the_round.splits:
-        judging = the_round.trial_plan(plan, run_folder, split, judged="test")
+        judging = {space: the_round.trial_plan(plan, run_folder, split, judged="test") for space, plan in plans.items()}
         for (name, seed), trial in trained[split].items():
-            asked[split, name, seed] = (
-                ray.remote(judge_trial).options(**options).remote(trial.number, trial.config, judging)
-            )
-        asked[split, CLASSICAL, 1] = ray.remote(judge_classical).options(num_cpus=1).remote(judging)
+            judged = ray.remote(judge_trial).options(**resources[spaces[name]].task_options())
+            asked[split, name, seed] = judged.remote(trial.number, trial.config, judging[spaces[name]])
+        classical = ray.remote(judge_classical).options(num_cpus=1)
+        asked[split, CLASSICAL, 1] = classical.remote(next(iter(judging.values())))  # it reads of a plan what all share
     answers = {key: ray.get(answer) for key, answer in asked.items()}
     together = TestClips.together([clips[split] for split in the_round.splits])
     found: dict[str, list[Probabilities]] = {}
@@ -165,6 +167,7 @@ def _rows(
             scores(found[one.name]),
             len(found[one.name]) * splits,
             one.is_default,
+            one.space,
         )
         for one in the_round.candidates
         if one.name in found

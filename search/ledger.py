@@ -5,7 +5,7 @@ has to be forced, and is told. The ledger beside the corpus tells a search of th
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,40 @@ def enter(folder: Path, look: Look) -> None:
             return
         text = json.dumps({"format": FORMAT_VERSION, "looks": [asdict(one) for one in [*looks, look]]}, indent=2)
         write_atomically(folder / LEDGER_FILE, text + "\n")
+
+
+def enter_everywhere(folders: Sequence[Path], prepared: Path, look: Look, *, say: Callable[[str], None]) -> list[Look]:
+    """Add *look* to the ledgers of a search, and to the one beside its corpus where that can be written.
+
+    Args:
+        folders: the search's own first, then those of its spaces where it has several
+        prepared: the prepared corpus's
+        look: to come
+        say: is told where other searches will not learn of it
+
+    Returns:
+        the earlier looks at the same test speakers that any of these ledgers tells of
+
+    Raises:
+        UserError: a ledger is damaged, or the search's own cannot be written
+    """
+    try:
+        for folder in folders:
+            enter(folder, look)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): nobody looks at test speakers without an entry in the "
+            f"ledger. Mend it, then go on with --resume {folders[0]}"
+        ) from error
+    try:
+        enter(prepared, look)
+    except OSError as error:
+        say(
+            f"note: {prepared} cannot be written ({error.strerror}), so other searches will not be told of this look "
+            "at its test speakers"
+        )
+    known = {(one.search_id, one.round): one for folder in (prepared, *folders) for one in read_ledger(folder)}
+    return earlier_looks(list(known.values()), look)
 
 
 def _same(first: Look, second: Look) -> bool:

@@ -9,7 +9,7 @@ from search.space import encoder_spaces, members_of
 from ser_data.errors import UserError
 
 #: Options that hold for all members together, and for none alone.
-_SHARED = ("trials", "time_budget", "gpu_hours", "finalists", "seeds", "folds", "resume")
+_SHARED = ("trials", "time_budget", "gpu_hours", "finalists", "seeds", "folds", "force", "resume")
 
 
 def is_portfolio(arguments: Arguments) -> bool:
@@ -27,14 +27,8 @@ def arguments_of_members(arguments: Arguments, folder: Path) -> list[Arguments]:
         folder: of the whole search
 
     Raises:
-        UserError: a pinned parameter that no member searches, an option of encoders where no member has one, or
-            finalists, which are one space's
+        UserError: a pinned parameter that no member searches, or an option of encoders where no member has one
     """
-    if arguments.finalists:
-        raise UserError(
-            f"--finalists {arguments.finalists} is for one space at a time. Leave it out here; when the search has "
-            f"ended, --resume {folder}/SPACE --finalists {arguments.finalists} judges those of one of its spaces."
-        )
     default = Arguments()
     shared = {name: getattr(default, name) for name in _SHARED}
     without_encoder = {name: getattr(default, name) for name in ENCODER_OPTIONS}

@@ -6,7 +6,7 @@ slow comes before something that can be refused.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from search.encoder_choice import open_space
 from search.encoders import encoders_of, planned
 from search.families import Family, get_family
 from search.record import read_events
-from search.rungs import StoppingRule, make_rule
+from search.rungs import LADDERS, StoppingRule, make_rule, rung_epochs
 from search.space import REDUCTION_FACTOR, Space
 from search.study import gpu_seconds_used, seconds_used, trials_of
 
@@ -89,9 +89,7 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
     space, encoders = open_space(arguments, encoders_of(config["plan"]))
     config["plan"] |= planned(encoders)  # the same ones, as they are called today
     config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
-    # what decides when it is finished: a plain --resume goes on with it
-    for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds"):
-        config["arguments"][name] = getattr(arguments, name)
+    config["arguments"] |= what_ends(arguments)
     run_folder.save(folder, config)
     return Search(folder, config, arguments, space, get_family(space.family), lock)
 
@@ -103,6 +101,11 @@ def _released_on_error(lock: FileLock) -> Iterator[None]:
     except BaseException:
         lock.release()
         raise
+
+
+def what_ends(arguments: Arguments) -> dict[str, Any]:
+    """Of *arguments* those that decide when a search is finished: a plain ``--resume`` goes on with them."""
+    return {name: getattr(arguments, name) for name in ("time_budget", "gpu_hours", "finalists", "seeds", "folds")}
 
 
 def grown(stored: int, asked: int | None) -> int:
@@ -122,6 +125,12 @@ def _check_grace(arguments: Arguments, space: Space) -> None:
 def rule_maker(scheduler: str, grace: int, max_epochs: int) -> Callable[[], StoppingRule]:
     """What makes a new stopping rule of the search."""
     return partial(make_rule, scheduler, grace=grace, reduction_factor=REDUCTION_FACTOR, max_epochs=max_epochs)
+
+
+def ladder_of(config: Mapping[str, Any]) -> list[int]:
+    """Epochs of the rungs of a search, by its ``config.json``; none where its scheduler has no single set of them."""
+    plan, scheduler = config["plan"], config["arguments"].get("scheduler")
+    return rung_epochs(plan["grace"], REDUCTION_FACTOR, plan["max_epochs"]) if scheduler in LADDERS else []
 
 
 def continued(stored: Arguments, given: Arguments) -> Arguments:

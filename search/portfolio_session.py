@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from filelock import FileLock
 from rich.console import Console
 
 from search import run_folder
-from search.allocator import Member
 from search.arguments import Arguments
-from search.baselines import BASELINE, CLASSICAL_ROW, baselines_of
+from search.baselines import baselines_of
 from search.corpora import TaskData
-from search.ending import EXIT_OK, conclude, export_best, say_ended, say_failed, say_interrupted
-from search.final_round import Outcome
+from search.ending import EXIT_OK, conclude, export_best, leave_page, say_ended, say_failed, say_interrupted
+from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.gains import gains
-from search.leaderboard import MARKDOWN_FILE, caption, leaderboard, write_leaderboard
+from search.leaderboard import caption, write_leaderboard
+from search.live_page import live_page
 from search.members import arguments_of_members
 from search.opening import (
     INTERRUPTED,
@@ -35,10 +34,11 @@ from search.opening import (
     is_over,
     load_data,
     open_search,
+    what_ends,
 )
-from search.portfolio import ALLOCATED, Machine, MemberStudy, Portfolio
+from search.portfolio import Machine, MemberStudy, Portfolio
+from search.portfolio_board import allocation_lines, portfolio_board
 from search.record import Event, Record, read_events
-from search.result_keys import SCORE
 from search.session import (
     add_classical,
     check_gpu_hours,
@@ -49,17 +49,16 @@ from search.session import (
     make_trial_plan,
     open_study,
     prepare,
+    run_finalists,
     tracking_mode,
     watch,
     watch_nodes,
 )
 from search.study import FINAL_EVENTS, Study, StudyTrial, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
-from search.trial import TrialPlan
-from search.tuning import Resources, choose_resources, tune_portfolio
-from ser_models.trial import Baseline
+from search.trial import TrialPlan, place_of_member
+from search.tuning import Resources, choose_resources, tune_several
 
-Found = tuple[Sequence[StudyTrial], Sequence[Baseline]]
 MEMBERS = "members"  # in config.json: marks a search over several spaces
 
 
@@ -99,10 +98,13 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
     """As :func:`search.session.run`, over several spaces."""
     with _opened(arguments, command) as search:
         try:
+            if arguments.resume is not None and arguments.finalists:
+                check_not_judged(search)
             before = _records(search)
-            if _is_finished(search, before):
+            if _is_finished(search, before) and not is_pending(search):
                 # boards that a crash at the end cut, or kept from being written
-                _conclude(search, before[0][-1]["reason"], Console(quiet=True))
+                _conclude(search, before[0][-1]["reason"], Console(quiet=True), Outcome())
+                leave_page(search.folder, console)
                 console.print(
                     f"{search.folder} is finished ({_num_begun(before)} trials): see "
                     f"{search.folder / 'leaderboard.md'}. A larger --trials, --time-budget or --gpu-hours makes it "
@@ -114,14 +116,16 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
             data = [load_data(member, quiet if place else console) for place, member in enumerate(search.members)]
             search.config["data"] = search.members[0].config["data"]
             run_folder.save(search.folder, search.config)
+            if search.arguments.finalists:
+                check_can_be_judged(data[0])
             with ExitStack() as stack:
                 record = stack.enter_context(Record(search.record_file, search.lock))
                 records = [
                     stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
                     for member in search.members
                 ]
-                ending = _sit(search, data, record, records, console)
-            return _conclude(search, ending, console)
+                ending, outcome = _sit(search, data, record, records, console)
+            return _conclude(search, ending, console, outcome)
         except KeyboardInterrupt:
             return say_interrupted(search.folder, console)
         except OSError as error:
@@ -145,7 +149,7 @@ def _opened(arguments: Arguments, command: str) -> Iterator[PortfolioSearch]:
                 run_folder.check_same_search(folder, stored, arguments)
             arguments = continued(stored, arguments)
             config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
-            config["arguments"] |= {"time_budget": arguments.time_budget, "gpu_hours": arguments.gpu_hours}
+            config["arguments"] |= what_ends(arguments)
         members = []
         for member in arguments_of_members(arguments, folder):
             members.append(open_search(member, command))
@@ -193,8 +197,8 @@ def _is_finished(search: PortfolioSearch, records: Sequence[Sequence[Event]]) ->
 
 def _sit(
     search: PortfolioSearch, data: Sequence[TaskData], record: Record, records: Sequence[Record], console: Console
-) -> str:
-    """Run what is left of the budget; returns what ended the sitting."""
+) -> tuple[str, Outcome]:
+    """Run what is left of the budget, and the finalists; returns what ended the search, and what came of these."""
     from search.cluster import joined_cluster
     from search.tune_adapters import SittingStopper
 
@@ -206,7 +210,11 @@ def _sit(
         for member, one in zip(search.members, records, strict=True)
     ]
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, studies))
-    with joined_cluster(arguments.address) as cluster, interruptible(stopper):
+    with (
+        joined_cluster(arguments.address) as cluster,
+        interruptible(stopper),
+        live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+    ):
         cluster.introduce(search.folder, console)
         resources = [
             choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
@@ -225,7 +233,7 @@ def _sit(
         with ExitStack() as stack:
             watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-            view = LiveView(console, num_trials=shown, known=portfolio.trials)
+            view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             if line:
                 view.say(line)
             for member, study in zip(search.members, studies, strict=True):
@@ -233,17 +241,19 @@ def _sit(
                 study.listeners.append(_BoardKeeper(search, studies))
             stack.enter_context(view)
             for member, study, plan, one in zip(search.members, studies, plans, resources, strict=True):
-                if member.family.prepare and not stopper.stop_all():
+                if member.family.prepare and portfolio.remaining and not stopper.stop_all():
                     prepare(member, study, plan, one, stopper, view)
             if not stopper.stop_all():
-                tune_portfolio(
-                    portfolio, plans, resources, stopper, search.folder.resolve(), max_failures=arguments.max_failures
+                tune_several(
+                    portfolio, plans, resources, stopper, search.folder.resolve(), place_of=place_of_member,
+                    arguments=arguments,
                 )  # fmt: skip
             ending = ending_of(stopper, portfolio)
             if ending != INTERRUPTED:
                 _export(search, studies, plans, resources, view)
             portfolio.end(ending)
-    return ending
+        entrants = tuple(Entrant(*each) for each in zip(search.members, plans, resources, strict=True))
+        return ending, run_finalists(FinalRound(search, data[0], entrants, console), ending)
 
 
 class _BoardKeeper:
@@ -256,7 +266,7 @@ class _BoardKeeper:
     def __call__(self, trial: StudyTrial, event: Event) -> None:
         if event["kind"] in FINAL_EVENTS:
             found = [(list(study.trials.values()), study.baselines) for study in self._studies]
-            board = portfolio_board(self._search, found, ended=False)
+            board = portfolio_board(self._search.members, found, ended=False)
             write_leaderboard(self._search.folder, board, self._search.config, ending=None)
 
 
@@ -292,58 +302,14 @@ def _link_or_copy(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def portfolio_board(search: PortfolioSearch, found: Sequence[Found], *, ended: bool) -> pd.DataFrame:
-    """The members' boards as one: trials are called ``SPACE/tNNNN``, and the classical baseline stands once.
-
-    Args:
-        search: whose
-        found: trials and baselines of each member
-        ended: whether the search ended for good
-    """
-    boards: list[pd.DataFrame] = []
-    for member, (trials, baselines) in zip(search.members, found, strict=True):
-        board = leaderboard(trials, member.config, baselines=baselines, ended=ended)
-        classical = (board["origin"] == BASELINE) & (board["trial_id"] == CLASSICAL_ROW)
-        if boards:
-            board, classical = board[~classical], classical[~classical]
-        board["trial_id"] = board["trial_id"].where(classical, member.space.name + "/" + board["trial_id"])
-        boards.append(board.astype(object))
-    together = pd.concat([board for board in boards if len(board)] or boards[:1], ignore_index=True)
-    order = together.assign(
-        failed=together["status"] == "failed", score=-together[SCORE].astype(float).fillna(float("-inf"))
-    ).sort_values(["failed", "score"], kind="stable")  # fmt: skip
-    sorted_board = together.loc[order.index].reset_index(drop=True)
-    sorted_board["rank"] = range(1, len(sorted_board) + 1)
-    fixed = [name for name in sorted_board.columns if not str(name).startswith("config.")]
-    sorted_board[fixed] = sorted_board[fixed].infer_objects()
-    return sorted_board
-
-
-def allocation_lines(search: PortfolioSearch, found: Sequence[Sequence[StudyTrial]]) -> list[str]:
-    """What each space got of the budget, and why, a sentence each; *found* are the members' trials."""
-    choices = [event for event in read_events(search.record_file) if event["kind"] == ALLOCATED]
-    seconds = [sum(trial.seconds for trial in trials) for trials in found]
-    total = sum(seconds) or 1.0
-    lines = []
-    for searched, trials, own in zip(search.members, found, seconds, strict=True):
-        name = searched.space.name
-        member = Member(name, trials, 0, 1.0)
-        reasons = [choice["reason"] for choice in choices if choice["space"] == name]
-        why = ", ".join(f"{reasons.count(reason)} by its {reason}" for reason in ("start", "floor", "prospect")
-                        if reason in reasons)  # fmt: skip
-        best = f"best {member.best:.3f}" if member.best > float("-inf") else "no score"
-        lines.append(f"{name}: {len(trials)} trials ({why}), {own / total:.0%} of the time in trials, {best}.")
-    return lines
-
-
-def _conclude(search: PortfolioSearch, ending: str, console: Console) -> int:
+def _conclude(search: PortfolioSearch, ending: str, console: Console, finalists: Outcome) -> int:
     interrupted = ending == INTERRUPTED
     for member in search.members:
         conclude(member, ending, Console(quiet=True), Outcome())
     records = [read_events(member.folder / run_folder.RECORD_FILE) for member in search.members]
     found = [(list(trials_of(events).values()), baselines_of(events)) for events in records]
-    board = portfolio_board(search, found, ended=not interrupted)
-    lines = allocation_lines(search, [trials for trials, _ in found])
+    board = portfolio_board(search.members, found, ended=not interrupted)
+    lines = allocation_lines(search.members, read_events(search.record_file), [trials for trials, _ in found])
     best = best_of(trial for trials, _ in found for trial in trials)
     baselines = {one.name: one for _, several in found for one in several}
     won = [] if interrupted else gains(best, baselines.values(), search.config["data"]["val_totals"])
@@ -361,5 +327,5 @@ def _conclude(search: PortfolioSearch, ending: str, console: Console) -> int:
     if interrupted:
         return say_interrupted(search.folder, console)
     return say_ended(
-        search.folder, ending, [search.folder / MARKDOWN_FILE], console, succeeded=best is not None
+        search.folder, search.config, ending, finalists, console, succeeded=best is not None
     )  # fmt: skip

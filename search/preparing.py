@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.autoscaling import planned_nodes
 from search.baselines import check_baseline
@@ -21,8 +21,12 @@ from search.run_folder import write_atomically
 from search.trial import TrialPlan, check_configurations, task_and_settings
 from search.tuning import Resources, corner_problem
 from ser_data.errors import UserError
+from ser_data.node_folder import size_text
 from ser_models.memory import give_back_freed_memory
 from ser_models.trial import Baseline
+
+if TYPE_CHECKING:
+    from ser_models.task import Task
 
 PROGRESS_FILE = ".preparing.json"
 ERROR_FILE = "preparation_error.txt"
@@ -125,10 +129,12 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
         give_back_freed_memory()
         family = importlib.import_module(plan.family_module)
         progress = _Progress(folder / PROGRESS_FILE)
+        work = _by_encoder(configs, plan)
+        if len(work) > 1:
+            sizes = {str(label): family.cached_bytes(settings, task) for label, (settings, task) in work.items()}
+            _check_cache(sizes, plan.task["cache_gb"])
         baselines: list[Baseline] = []
-        for label, own in _by_encoder(configs, plan).items():
-            task, _ = task_and_settings(own[0], plan)
-            settings = [task_and_settings(config, plan)[1] for config in own]
+        for label, (settings, task) in work.items():
             made = family.prepare(settings, task, progress=progress if label is None else progress.of(label))
             baselines += [replace(baseline, encoder=label or "") for baseline in made]
         for baseline in baselines:
@@ -141,12 +147,34 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
         raise
 
 
-def _by_encoder(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> dict[str | None, list[Mapping[str, Any]]]:
-    """The configurations of each encoder, by label; None where there are not several."""
-    groups: dict[str | None, list[Mapping[str, Any]]] = {}
+def _by_encoder(
+    configs: Sequence[Mapping[str, Any]], plan: TrialPlan
+) -> dict[str | None, tuple[list[dict[str, Any]], "Task"]]:
+    """What the family reads of the configurations of each encoder, and their task, by label; None for a single one."""
+    groups: dict[str | None, tuple[list[dict[str, Any]], Task]] = {}
     for config in configs:
-        groups.setdefault(config[ENCODER] if plan.encoders else None, []).append(config)
+        task, settings = task_and_settings(config, plan)
+        groups.setdefault(config[ENCODER] if plan.encoders else None, ([], task))[0].append(settings)
     return groups
+
+
+def _check_cache(sizes: Mapping[str, int], cache_gb: float) -> None:
+    """Refuse networks whose prefixes the cache cannot hold all at once: trials would compute them again and again.
+
+    Args:
+        sizes: bytes by network
+        cache_gb: what there is for them
+
+    Raises:
+        UserError: with the sizes
+    """
+    needed, allowed = sum(sizes.values()), int(cache_gb * 1e9)
+    if needed > allowed:
+        told = ", ".join(f"{label} {size_text(size)}" for label, size in sizes.items())
+        raise UserError(
+            f"what the frozen layers of the networks give takes {size_text(needed)} together ({told}), more than the "
+            f"{size_text(allowed)} of --cache-gb. Give --cache-gb {needed / 1e9 + 0.1:.1f} or more, or fewer networks."
+        )
 
 
 class _Progress:

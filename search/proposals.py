@@ -3,6 +3,7 @@
 * A trial that was stopped early is told as PRUNED with its intermediate values, so that TPE ranks it by the step it
   reached; Ray's OptunaSearch tells it as COMPLETE with a half-trained score.
 * Each proposal has a generator of its own, f(seed, trial number): proposal 57 is the same after a crash as without.
+  Samplers that keep a state are asked again for what the record holds, to the same end.
 * Known-good configurations go first, in define-by-run spaces too.
 """
 
@@ -46,12 +47,27 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: Tpe(seed=seed, multivariate=True, group=True, constant_liar=True),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
+    "cmaes": lambda seed: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
     "qmc": lambda seed: _Sequence(seed=seed, scramble=True, warn_independent_sampling=False),
     "grid": lambda seed: _Grid(seed=seed),
 }
 #: Samplers that keep a state of their own between proposals, and so may not be made anew for each.
 STATEFUL = ("cmaes", "qmc", "grid")
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a record says of a trial.
+
+    Attributes:
+        params: values of the searched parameters
+        scores: score of each epoch, from epoch 1
+        state: COMPLETE, PRUNED or FAIL; RUNNING for a trial that will go on
+    """
+
+    params: Mapping[str, Value]
+    scores: Sequence[float]
+    state: TrialState
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,11 @@ class Proposer:
         self._space = space
         self._sampler_name = sampler
         self._seed = seed
-        self._study = optuna.create_study(study_name=study_name, direction="maximize", sampler=self._sampler(0))
+        self._study_name = study_name
+        self._begin()
+
+    def _begin(self) -> None:
+        self._study = optuna.create_study(study_name=self._study_name, direction="maximize", sampler=self._sampler(0))
         self._asked_known_good = False
 
     def _sampler(self, number: int) -> BaseSampler:
@@ -97,32 +117,51 @@ class Proposer:
         """Optuna's view of all trials, by number."""
         return self._study.get_trials(deepcopy=False)
 
-    def replay(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> int:
-        """Put back a trial of the record, in the order of numbers.
+    def replay(self, past: Sequence[Past], order: Sequence[int]) -> None:
+        """Put back the trials of a record, before the first one is asked for.
+
+        A sampler that keeps a state is asked and told again what it was asked and told then, which brings it where it
+        was. Where it proposes otherwise than the record says (that of a version or a machine that computes
+        otherwise), it begins anew with the record's trials, as one without a state always does.
 
         Args:
-            params: values of the searched parameters
-            scores: score of each epoch, from epoch 1
-            state: COMPLETE, PRUNED or FAIL; RUNNING for a trial that will go on
-
-        Returns:
-            the trial's number
+            past: by number
+            order: each trial's number where it was asked for, and once more where it was told
         """
-        number = len(self._study.get_trials(deepcopy=False))
-        self._study.add_trial(self._frozen(params, scores, state))
-        return number
+        if self._sampler_name in STATEFUL:
+            if self._asks_again(past, order):
+                return
+            self._begin()
+        for trial in past:
+            self._study.add_trial(self._frozen(trial))
 
-    def _frozen(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> FrozenTrial:
-        asked = optuna.trial.FixedTrial(dict(params))
+    def _asks_again(self, past: Sequence[Past], order: Sequence[int]) -> bool:
+        """Ask and tell as *order* says; whether all proposals were those of the *past*."""
+        asked: set[int] = set()
+        for number in order:
+            if number in asked:
+                self.tell(number, past[number].scores, past[number].state)
+                continue
+            asked.add(number)
+            try:
+                proposal = self.ask()
+            except SpaceExhausted:
+                return False
+            if (proposal.number, proposal.params) != (number, past[number].params):
+                return False
+        return True
+
+    def _frozen(self, trial: Past) -> FrozenTrial:
+        asked = optuna.trial.FixedTrial(dict(trial.params))
         self._space.configure(asked)
-        value = max(scores) if state == TrialState.COMPLETE else None
-        if state == TrialState.PRUNED and scores:
-            value = scores[-1]  # as Optuna itself notes for a trial that it is told is pruned
+        value = max(trial.scores) if trial.state == TrialState.COMPLETE else None
+        if trial.state == TrialState.PRUNED and trial.scores:
+            value = trial.scores[-1]  # as Optuna itself notes for a trial that it is told is pruned
         return optuna.trial.create_trial(
-            state=state,
+            state=trial.state,
             params=asked.params,
             distributions=asked.distributions,
-            intermediate_values=dict(enumerate(scores, start=1)),
+            intermediate_values=dict(enumerate(trial.scores, start=1)),
             value=value,
         )
 

@@ -32,7 +32,7 @@ BEST_FOLDER = "best"
 #: Arguments that decide what is searched: a search is only continued with the same ones.
 IDENTITY = (
     "space", "split", "emotions", "sampler", "scheduler", "grace", "fix", "seed", "encoder", "pretrained", "precision",
-    "cache_precision",
+    "cache_precision", "as_trial",
 )  # fmt: skip
 
 
@@ -203,10 +203,12 @@ def _parsed(path: Path) -> dict[str, Any]:
 def stored_arguments(config: Mapping[str, Any]) -> Arguments:
     """The arguments a search was started with; those that came into being later have their defaults.
 
+    ``--force`` holds for the command that it was given with, and for none after.
+
     Raises:
         UserError: a version wrote them that has others
     """
-    values = dict(config["arguments"])
+    values = {**config["arguments"], "force": False}
     unknown = sorted(values.keys() - {field.name for field in dataclasses.fields(Arguments)})
     if unknown:
         raise UserError(

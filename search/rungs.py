@@ -248,6 +248,9 @@ RULES: dict[str, Callable[[int, int, int], StoppingRule]] = {
 }
 
 
+LADDERS = ("asha", "checked-asha")  # rules with one set of rungs for all trials
+
+
 def make_rule(name: str, *, grace: int, reduction_factor: int, max_epochs: int) -> StoppingRule:
     """The stopping rule called *name* in ``--scheduler``.
 

@@ -21,9 +21,10 @@ from search.arguments import Arguments
 from search.baselines import CLASSICAL_NAME, check_baseline
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
-from search.final_round import FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
+from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
+from search.live_page import live_page
 from search.opening import (
     ALL_TRIED,
     GPU_BUDGET,
@@ -32,6 +33,7 @@ from search.opening import (
     TRIALS,
     Search,
     is_finished,
+    ladder_of,
     load_data,
     open_search,
     rule_maker,
@@ -41,7 +43,7 @@ from search.preparing import prepare_node
 from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
-from search.study import FINAL_EVENTS, Study, StudyTrial, seconds_used, state_of, trials_of
+from search.study import FINAL_EVENTS, Study, StudyTrial, put_back, seconds_used, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
@@ -97,7 +99,11 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
     used = seconds_used(record.events)
     study = open_study(search, record, num_trials=search.num_trials)
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
-    with joined_cluster(arguments.address) as cluster, interruptible(stopper):
+    with (
+        joined_cluster(arguments.address) as cluster,
+        interruptible(stopper),
+        live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+    ):
         cluster.introduce(search.folder, console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
@@ -106,7 +112,10 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
         with ExitStack() as stack:
             watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
-            view = LiveView(console, num_trials=shown_trials, known=study.trials)
+            view = LiveView(
+                console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
+                seconds_left=stopper.seconds_left,
+            )  # fmt: skip
             if line:
                 view.say(line)
             watch(search, study, view, mode, stack)
@@ -122,12 +131,19 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
                 if study.best is not None:
                     export_best(search, study.best, trial_plan, resources)
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
-        if ending == INTERRUPTED or not arguments.finalists:
-            return ending, Outcome()
-        for_finalists = SittingStopper(None)
-        with interruptible(for_finalists):
-            outcome = FinalRound(search, data, trial_plan, resources, console).run(for_finalists)
-    return ending, outcome
+        final = FinalRound(search, data, (Entrant(search, trial_plan, resources),), console)
+        return ending, run_finalists(final, ending)
+
+
+def run_finalists(final: FinalRound, ending: str) -> Outcome:
+    """What comes of the finalists of a search, in time of their own; nothing where *ending* says that it goes on."""
+    from search.tune_adapters import SittingStopper
+
+    if ending == INTERRUPTED or not final.search.arguments.finalists:
+        return Outcome()
+    stopper = SittingStopper(None)
+    with interruptible(stopper):
+        return final.run(stopper)
 
 
 def rebuild_views(search: Search) -> None:
@@ -137,9 +153,7 @@ def rebuild_views(search: Search) -> None:
     events = read_events(search.folder / run_folder.RECORD_FILE)
     conclude(search, events[-1]["reason"], Console(quiet=True), Outcome())
     proposer, study_name = _proposer(search)
-    for number, trial in sorted(trials_of(events).items()):
-        if proposer.replay(trial.params, trial.scores, state_of(trial)) != number:
-            raise AssertionError(f"the record skips a trial before number {number}")
+    put_back(proposer, trials_of(events), events)
     StudyJournal(search.folder / run_folder.JOURNAL_FILE, study_name, finished_trials(proposer.frozen_trials))
 
 
@@ -270,7 +284,13 @@ def prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources,
 
 
 def ending_of(stopper: Any, study: Study | Portfolio) -> str:
-    """What ended the sitting of *study*, in a word of :mod:`search.opening`."""
+    """What ended the sitting of *study*, in a word of :mod:`search.opening`.
+
+    Raises:
+        Exception: what it failed with before Tune ran, e.g. a node that joined and does not fit
+    """
+    if stopper.failure is not None:
+        raise stopper.failure
     if stopper.interrupted:
         return INTERRUPTED
     if study.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):
@@ -323,6 +343,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         threads=resources.cpus,
         corners=search.space.smallest_and_largest(),
         epoch_timeout=arguments.epoch_timeout or None,
+        first_number=arguments.as_trial,
         encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
     )
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.baselines import baseline_event, baselines_of
 from search.parameters import Value
-from search.proposals import Proposal, SpaceExhausted, StudyJournal, finished_trials
+from search.proposals import Past, Proposal, SpaceExhausted, StudyJournal, finished_trials
 from search.record import Event, Record
 from search.reports import BadReport, check_report
 from search.result_keys import EPOCH, SCORE
@@ -64,6 +64,11 @@ class StudyTrial:
     @property
     def trial_id(self) -> str:
         return f"t{self.number:04d}"
+
+    @property
+    def name(self) -> str:
+        """``t0012``; in a search over several spaces ``SPACE/t0012``."""
+        return f"{self.space}/{self.trial_id}" if self.space else self.trial_id
 
     @property
     def best_epoch(self) -> dict[str, Any] | None:
@@ -123,11 +128,6 @@ def seconds_used(events: list[Event]) -> float:
     return used + latest - start
 
 
-def state_of(trial: StudyTrial) -> TrialState:
-    """What Optuna calls what became of a trial."""
-    return _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
-
-
 def gpu_seconds_used(events: Iterable[Event]) -> float:
     """Seconds that the epochs of a record took, times the GPUs that a trial had then."""
     used = gpus = 0.0
@@ -146,14 +146,31 @@ class ProposalSource(Protocol):
     def frozen_trials(self) -> list[FrozenTrial]:
         """Optuna's view of all trials, by number; empty where Optuna has no part."""
 
-    def replay(self, params: Mapping[str, Value], scores: Sequence[float], state: TrialState) -> int:
-        """Put back a trial of the record; gives its number."""
+    def replay(self, past: Sequence[Past], order: Sequence[int]) -> None:
+        """Put back the trials of a record, by number; *order* has each when it was asked for, and when it was told."""
 
     def ask(self) -> Proposal:
         """The next configuration."""
 
     def tell(self, number: int, scores: Sequence[float], state: TrialState) -> None:
         """What came of trial *number*."""
+
+
+def put_back(proposer: ProposalSource, trials: Mapping[int, StudyTrial], events: Iterable[Event]) -> None:
+    """Bring a new *proposer* where it was.
+
+    Args:
+        proposer: nothing was asked of it
+        trials: of a record, by number
+        events: of the same record
+    """
+    if sorted(trials) != list(range(len(trials))):
+        raise AssertionError(f"the record skips a trial: it has {sorted(trials)}")
+    past = []
+    for _, trial in sorted(trials.items()):
+        state = _STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
+        past.append(Past(trial.params, trial.scores, state))
+    proposer.replay(past, [event["number"] for event in events if event["kind"] in ("suggested", *FINAL_EVENTS)])
 
 
 class Study:
@@ -166,7 +183,7 @@ class Study:
         rungs: RungGroups,
         *,
         num_trials: int,
-        max_epochs: int,
+        max_epochs: int | Sequence[int],
         journal: Callable[[list[Any]], StudyJournal] | None = None,
         space: str = "",
     ) -> None:
@@ -177,7 +194,8 @@ class Study:
             proposer: new
             rungs: new
             num_trials: how many trials the search has in all, those of the record among them
-            max_epochs: a trial's full length, where its configuration names no shorter one
+            max_epochs: a trial's full length, where its configuration names no shorter one; by number where trials
+                differ in it
             journal: makes Optuna's journal from the trials that have finished
             space: what its trials are told to come from, in a search over several spaces
         """
@@ -303,7 +321,7 @@ class Study:
 
     def _judge(self, trial: StudyTrial, cut: str | None) -> None:
         """Write down that *trial* is through, or that the rule cut it."""
-        if len(trial.epochs) >= full_length(trial.config, self._max_epochs):
+        if len(trial.epochs) >= trial.length:
             self._rungs.completed(trial.config, trial.number)
             self._finish(trial.number, {"kind": "done", "number": trial.number})
         elif cut is not None:
@@ -327,7 +345,8 @@ class Study:
         _apply(self.trials, event)
         if event["kind"] == "suggested":
             trial = self.trials[event["number"]]
-            trial.space, trial.length = self._space, full_length(trial.config, self._max_epochs)
+            longest = self._max_epochs if isinstance(self._max_epochs, int) else self._max_epochs[trial.number]
+            trial.space, trial.length = self._space, full_length(trial.config, longest)
 
     def _append(self, event: Event) -> None:
         self._record.append({**event, "at": round(time.time(), 3)})
@@ -342,10 +361,7 @@ class Study:
                 cuts[trial.number] = self._rungs.report(trial.config, trial.number, report[EPOCH], report[SCORE])
             elif event["kind"] == "done":
                 self._rungs.completed(self.trials[event["number"]].config, event["number"])
-        for number in sorted(self.trials):
-            trial = self.trials[number]
-            if self._proposer.replay(trial.params, trial.scores, state_of(trial)) != number:
-                raise AssertionError(f"the record skips a trial before number {number}")
+        put_back(self._proposer, self.trials, self._record.events)
         # a kill between an epoch's event and the one that ends the trial: the judgement is still due
         for number, cut in cuts.items():
             if self.trials[number].outcome is None:

@@ -2,8 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
@@ -19,10 +21,12 @@ from search.leaderboard import extra_scores, head, split_settings
 from search.parameters import short
 from search.record import Event
 from search.result_keys import RECONSTRUCTION, ROC_AUC, SCORE
-from search.study import FINAL_EVENTS, StudyTrial
+from search.study import FINAL_EVENTS, StudyTrial, best_of
 
 _LEADERS = 5
 _SAY_SECONDS = 60.0
+_LATEST_EPOCHS = 40  # that the pace is of
+_FEWEST_TRIALS = 2  # that have to end before time is foretold from them
 _EXTRA_TITLES = {ROC_AUC: "ROC-\nAUC", RECONSTRUCTION: "recon-\nstruct."}
 _STATUS_STYLE = {"completed": "green", "stopped": "yellow", "failed": "red", "running": "cyan"}
 
@@ -37,6 +41,9 @@ class LiveView:
         num_trials: int | None,
         known: Mapping[int, StudyTrial],
         title: str = "searching",
+        name_of: Callable[[StudyTrial], str] = attrgetter("name"),
+        rungs: Sequence[int] = (),
+        seconds_left: Callable[[], float | None] = lambda: None,
     ) -> None:
         """Show *known* trials of earlier sittings and those to come.
 
@@ -45,18 +52,27 @@ class LiveView:
             num_trials: of the whole search, None if time alone ends it
             known: the study's own mapping, which grows while it runs
             title: what the bar calls it
+            name_of: what a trial is called
+            rungs: epochs at which trials are compared; none where that is not the same for all
+            seconds_left: until the time budget ends, None where there is none
         """
         self._console = console
         self._trials = known
+        self._name_of = name_of
         self._preparing: str | None = None
         self._lock = threading.Lock()
+        self._started = time.monotonic()
+        self._num_trials = num_trials
+        self._finished_before = self._finished()
+        self._rungs = rungs
+        self._seconds_left = seconds_left
+        self._epochs: deque[float] = deque(maxlen=_LATEST_EPOCHS)  # when the latest were reported
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
             TimeElapsedColumn(), console=console,
         )  # fmt: skip
         self._bar = self._progress.add_task(title, total=num_trials, completed=self._finished())
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
-        self._started = time.monotonic()
 
     def __enter__(self) -> "LiveView":
         if self._console.is_terminal:
@@ -97,8 +113,10 @@ class LiveView:
         """A study's listener."""
         with self._lock:
             self._progress.update(self._bar, completed=self._finished())
+            if event["kind"] == "epoch":
+                self._epochs.append(time.monotonic())
         if event["kind"] in FINAL_EVENTS and not self._console.is_terminal:
-            self.say(f"[{time.monotonic() - self._started:6.1f} s] {_sentence(trial)}")
+            self.say(f"[{time.monotonic() - self._started:6.1f} s] {self._name_of(trial)} {_end_of(trial)}")
 
     def _finished(self) -> int:
         return sum(trial.outcome is not None for trial in list(self._trials.values()))
@@ -108,21 +126,67 @@ class LiveView:
         running = [trial for trial in trials if trial.outcome is None]
         scored = sorted((t for t in trials if t.epochs and t not in running), key=lambda t: -t.best_score)
         table = Table(box=None, pad_edge=False)
-        for name, justify in (("trial", "left"), ("", "left"), ("epoch", "right"), ("best UAR", "right")):
+        titles = [("trial", "left"), ("", "left"), ("epoch", "right"), ("best UAR", "right")]
+        if self._rungs:
+            titles.insert(3, ("next rung", "right"))
+        for name, justify in titles:
             table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's Literal
         table.add_column("configuration", no_wrap=True, overflow="ellipsis")
         for trial in [*scored[:_LEADERS], *running]:
             status = trial.outcome or "running"
             table.add_row(
-                _name(trial),
+                self._name_of(trial),
                 f"[{_STATUS_STYLE[status]}]{status}[/]",
                 f"{len(trial.epochs)}/{trial.length}",
+                *([self._next_rung(trial)] if self._rungs else []),
                 f"{trial.best_score:.3f}" if trial.epochs else "",
                 settings(trial.params),
             )
         preparing = self._preparing
         with self._lock:
-            return Group(table if preparing is None else Text(preparing), self._progress.get_renderable())
+            shown: RenderableType = table if preparing is None else Text(preparing)
+            return Group(shown, Text(self._summary(trials), style="bold"), self._progress.get_renderable())
+
+    def _next_rung(self, trial: StudyTrial) -> str:
+        """Where a running trial is compared next; empty for one that has ended."""
+        if trial.outcome is not None:
+            return ""
+        return str(next((rung for rung in self._rungs if len(trial.epochs) < rung < trial.length), "end"))
+
+    def _summary(self, trials: Sequence[StudyTrial]) -> str:
+        """Best so far, pace and time left, in a line; what is not known yet is left out."""
+        best = best_of(trials)
+        running = sum(trial.outcome is None for trial in trials)
+        told = [f"best so far {best.best_score:.3f} ({self._name_of(best)})" if best is not None else "no score yet",
+                f"{running} running", self._pace(), self._time_left()]  # fmt: skip
+        return " · ".join(filter(None, told))
+
+    def _pace(self) -> str:
+        if len(self._epochs) < 2:
+            return ""
+        per_second = (len(self._epochs) - 1) / max(time.monotonic() - self._epochs[0], 1e-3)
+        return f"{per_second:.1f} epochs/s" if per_second >= 0.2 else f"{1 / per_second:.0f} s an epoch"
+
+    def _time_left(self) -> str:
+        left = self._seconds_left()
+        if left is not None:
+            return f"{clock(left)} left of the time"
+        ended = self._finished() - self._finished_before
+        if self._num_trials is None or ended < _FEWEST_TRIALS:
+            return ""
+        each = (time.monotonic() - self._started) / ended
+        return f"about {clock(each * max(0, self._num_trials - self._finished()))} left"
+
+
+def clock(seconds: float) -> str:
+    """
+    >>> clock(8), clock(75), clock(7260)
+    ('8 s', '1:15 min', '2:01 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60}:{whole % 60:02d} min" if whole < 3600 else f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
 def settings(params: Mapping[str, Any]) -> str:
@@ -130,14 +194,10 @@ def settings(params: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={short(value)}" for name, value in params.items())
 
 
-def _sentence(trial: StudyTrial) -> str:
+def _end_of(trial: StudyTrial) -> str:
     reached = f"{trial.best_score:.3f} after {len(trial.epochs)} epochs" if trial.epochs else "no epoch"
     reason = f" ({trial.reason})" if trial.reason else ""
-    return f"{_name(trial)} {trial.outcome}: {reached}{reason}"
-
-
-def _name(trial: StudyTrial) -> str:
-    return f"{trial.space}/{trial.trial_id}" if trial.space else trial.trial_id
+    return f"{trial.outcome}: {reached}{reason}"
 
 
 def board_table(board: pd.DataFrame, rows: int = 10) -> Table:

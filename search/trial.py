@@ -11,12 +11,13 @@ import importlib
 import pickle
 import shutil
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.encoders import ENCODER
+from search.inference_speed import measure_speed
 from search.result_keys import EPOCH, EXTRAS, FACTS, NUM_PARAMETERS, PRECISION, SCORE
 from search.space import full_length
 from search.watchdog import Watchdog
@@ -53,6 +54,7 @@ class TrialPlan:
             search over several encoders, those of each
         encoders: of such a search, by label, what a task's ``encoder`` then is
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
+        first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
     """
 
     run_folder: str
@@ -64,6 +66,7 @@ class TrialPlan:
     corners: tuple[Mapping[str, Any], ...] = ()
     epoch_timeout: float | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
+    first_number: int = 0
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
@@ -96,9 +99,21 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
             tune.report({DISK_FULL: str(error)})
 
 
-def run_member_trial(config: Mapping[str, Any], plans: Sequence[TrialPlan]) -> None:
-    """As :func:`run_trial`, in a search over several spaces: the number says which of the *plans* is the trial's."""
-    place, number = divmod(config[NUMBER], MEMBER_SPAN)
+#: Where several spaces' trials share a Tuner: from a number there to the place of its space, and its number in it.
+PlaceOf = Callable[[int], tuple[int, int]]
+
+
+def place_of_member(number: int) -> tuple[int, int]:
+    """
+    >>> place_of_member(2 * MEMBER_SPAN + 7)
+    (2, 7)
+    """
+    return divmod(number, MEMBER_SPAN)
+
+
+def run_trial_of_several(config: Mapping[str, Any], plans: Sequence[TrialPlan], place_of: PlaceOf) -> None:
+    """As :func:`run_trial`, where several spaces share a Tuner: *place_of* says which of the *plans* is the trial's."""
+    place, number = place_of(config[NUMBER])
     run_trial({**config, NUMBER: number}, plans[place])
 
 
@@ -182,6 +197,8 @@ def export_trial(
     # a trial that the end of the time cut off may have saved an epoch that it could no longer report
     best = max(trial.trainer.history, key=lambda result: result.val_uar)
     trial.export(folder, {**provenance, SCORE: best.val_uar, EPOCH: best.epoch})
+    with contextlib.suppress(UserError, OSError):  # what is not measured stands as a dash
+        measure_speed(folder)
 
 
 def judge_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> tuple[float, Any]:
@@ -286,7 +303,7 @@ def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips:
     trial = family.build(
         settings,
         task,
-        seed=derive_seed(plan.seed, "trial", number),
+        seed=derive_seed(plan.seed, "trial", plan.first_number + number),
         max_epochs=full_length(config, plan.max_epochs),
         probe_clips=probe_clips,
     )

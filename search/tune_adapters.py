@@ -167,6 +167,10 @@ class SittingStopper(Stopper):
     def out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
+    def seconds_left(self) -> float | None:
+        """Until the deadline, None where there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     @property
     def out_of_gpu_hours(self) -> bool:
         return self._gpus_spent is not None and self._gpus_spent()

@@ -12,7 +12,7 @@ from search.arguments import Arguments
 from search.families import Family
 from search.portfolio import Portfolio
 from search.study import Study
-from search.trial import MEMBER_SPAN, NUMBER, TrialPlan, error_file, run_member_trial, run_trial
+from search.trial import NUMBER, PlaceOf, TrialPlan, error_file, run_trial, run_trial_of_several
 from ser_data.errors import UserError
 
 
@@ -89,24 +89,26 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
     )
 
 
-def tune_portfolio(
-    portfolio: Portfolio,
+def tune_several(
+    study: Study | Portfolio,
     plans: Sequence[TrialPlan],
     resources: Sequence[Resources],
     stopper: Any,
     folder: Path,
     *,
-    max_failures: int,
+    place_of: PlaceOf,
+    arguments: Arguments,
 ) -> None:
-    """As :func:`tune_study`, for several spaces whose trials take different resources.
+    """As :func:`tune_study`, for trials of several spaces, which take different resources.
 
     Args:
-        portfolio: whose trials
-        plans: of each member, in their order
-        resources: of one trial of each member, likewise
+        study: whose trials
+        plans: of each space
+        resources: of one trial of each space, in the same order
         stopper: as there
         folder: of the whole search, an absolute path
-        max_failures: as there
+        place_of: from a trial's number to the place of its space in *plans*, and the number it has there
+        arguments: of the whole search
     """
     from ray import tune
     from ray.tune import PlacementGroupFactory
@@ -114,21 +116,38 @@ def tune_portfolio(
     bundles = [_bundle(one) for one in resources]
 
     def of_trial(config: dict[str, Any]) -> PlacementGroupFactory:
-        return PlacementGroupFactory([bundles[config[NUMBER] // MEMBER_SPAN]])
+        return PlacementGroupFactory([bundles[place_of(config[NUMBER])[0]]])
 
     def error_file_of(number: int) -> Path:
-        place, own = divmod(number, MEMBER_SPAN)
+        place, own = place_of(number)
         return error_file(Path(plans[place].run_folder), own)
 
+    trainable = tune.with_parameters(run_trial_of_several, plans=list(plans), place_of=place_of)
     _tune(
-        portfolio,
-        tune.with_resources(tune.with_parameters(run_member_trial, plans=list(plans)), of_trial),
+        study,
+        tune.with_resources(trainable, of_trial),
         stopper,
         folder,
         error_file_of=error_file_of,
-        concurrent=sum(one.concurrent for one in resources),
-        max_failures=max_failures,
+        concurrent=concurrent_of_several(resources, arguments.max_concurrent),
+        max_failures=arguments.max_failures,
     )
+
+
+def concurrent_of_several(resources: Sequence[Resources], bound: int | None) -> int:
+    """How many trials may be at hand at a time: as many as run on the GPUs, and as many as run on cores alone.
+
+    Args:
+        resources: of one trial of each space
+        bound: ``--max-concurrent``
+
+    >>> concurrent_of_several([Resources(1, 1.0, 2), Resources(1, 0, 8), Resources(2, 0, 4)], None)
+    10
+    """
+    together = sum(
+        max((one.concurrent for one in resources if bool(one.gpus) is on_gpu), default=0) for on_gpu in (True, False)
+    )
+    return min(together, bound or together)
 
 
 def _bundle(resources: Resources) -> dict[str, float]:

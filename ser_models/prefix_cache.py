@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -119,6 +119,11 @@ class Ragged:
     def item(self, index: int) -> torch.Tensor:
         """One item's rows: shape ``(num_rows, dim)``, a view."""
         return self.values[int(self.offsets[index]) : int(self.offsets[index + 1])]
+
+
+def bytes_of(streams: Iterable[Stream]) -> int:
+    """What the files of *streams* take together; those that share a file count once."""
+    return sum({stream.name: stream.layout.total_bytes for stream in streams}.values())
 
 
 class PrefixCache:

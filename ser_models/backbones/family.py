@@ -21,12 +21,14 @@ from ser_models.backbones.images import ImageRecipe
 from ser_models.backbones.model import BackboneClassifier
 from ser_models.backbones.plan import BackbonePlan, check_size, read_plan
 from ser_models.backbones.predictor import describe
+from ser_models.backbones.prefix import POOLED, stream_shape
 from ser_models.backbones.probe import linear_probe
 from ser_models.bundle import save_bundle
 from ser_models.fine_tuning import head_and_layers
 from ser_models.optimisers import ParameterGroup
 from ser_models.pretrained.source import source_from_spec
 from ser_models.task import Task
+from ser_models.task_clips import open_task
 from ser_models.training import Trainer
 from ser_models.trial import Baseline, Trial
 
@@ -88,17 +90,35 @@ def prepare(
     Returns:
         the probe, on the first kind of image
     """
-    backbone = backbone_on_device(task)
-    wanted: dict[ImageRecipe, dict[str, None]] = {}
-    for config in configs:
-        plan = _plan(config, task, backbone, max_epochs=1)
-        wanted.setdefault(plan.recipe, {}).update(dict.fromkeys(stream_names(plan)))
+    wanted = _read_by(configs, task, backbone_on_device(task))
     for number, (recipe, names) in enumerate(wanted.items(), start=1):
         progress("log-mel frames", 0, 1)  # where they are not cached
         told = "frozen stages" + (f" (images {number} of {len(wanted)})" if len(wanted) > 1 else "")
         fill_cache(task, recipe, list(names), jobs=torch.get_num_threads(), progress=partial(progress, told))
     progress("linear probe", 0, 1)
     return [linear_probe(task, next(iter(wanted)))]
+
+
+def cached_bytes(configs: Sequence[Mapping[str, object]], task: Task) -> int:
+    """What :func:`prepare` leaves in the cache of frozen stages for *configs*, in bytes, without the files' heads."""
+    backbone = backbone_on_device(task)
+    bytes_of_clip = 0
+    for recipe, names in _read_by(configs, task, backbone).items():
+        for name in names:
+            rows, columns = stream_shape(backbone, recipe, name)
+            bytes_of_clip += rows * columns * (2 if name != POOLED and task.cache_precision == "bf16" else 4)
+    return bytes_of_clip * len(open_task(task).corpus.waveforms)
+
+
+def _read_by(
+    configs: Sequence[Mapping[str, object]], task: Task, backbone: SplitBackbone
+) -> dict[ImageRecipe, dict[str, None]]:
+    """The prefixes that *configs* read, by the images that they are of."""
+    wanted: dict[ImageRecipe, dict[str, None]] = {}
+    for config in configs:
+        plan = _plan(config, task, backbone, max_epochs=1)
+        wanted.setdefault(plan.recipe, {}).update(dict.fromkeys(stream_names(plan)))
+    return wanted
 
 
 def initialised(

@@ -140,10 +140,7 @@ class PrefixSource:
         import transformers
 
         backbone, recipe = self.work.backbone, self.work.recipe
-        rows, columns = 1, backbone.dim
-        if name != POOLED:
-            columns, height, width = backbone.map_shapes(*recipe.size)[_stage(name)]
-            rows = height * width
+        rows, columns = stream_shape(backbone, recipe, name)
         key: dict[str, Any] = {
             "prefix_version": PREFIX_VERSION,
             "transformers": transformers.__version__,
@@ -161,3 +158,11 @@ class PrefixSource:
             dim=columns,
             dtype="fp32" if name == POOLED else self.map_dtype,
         )
+
+
+def stream_shape(backbone: SplitBackbone, recipe: ImageRecipe, name: str) -> tuple[int, int]:
+    """Rows of one clip and columns of the named stream."""
+    if name == POOLED:
+        return 1, backbone.dim
+    columns, height, width = backbone.map_shapes(*recipe.size)[_stage(name)]
+    return height * width, columns

@@ -15,6 +15,7 @@ from ser_models.encoders.data import (
     cached_data,
     encoder_on_device,
     fill_cache,
+    prefix_source,
     probe_data,
     stream_names,
 )
@@ -24,6 +25,7 @@ from ser_models.encoders.predictor import describe
 from ser_models.encoders.probe import linear_probe
 from ser_models.fine_tuning import head_and_layers
 from ser_models.optimisers import ParameterGroup
+from ser_models.prefix_cache import bytes_of
 from ser_models.task import Task
 from ser_models.training import Trainer
 from ser_models.trial import Baseline, Trial
@@ -93,16 +95,27 @@ def prepare(
     Returns:
         the probe, on the longest of the durations
     """
-    num_layers = encoder_on_device(task).num_layers
-    wanted: dict[float, dict[str, None]] = {}
-    for config in configs:
-        plan = read_plan(config, num_layers=num_layers, max_epochs=1)
-        wanted.setdefault(plan.max_clip_seconds, {}).update(dict.fromkeys(stream_names(plan)))
-    together = list(dict.fromkeys(name for names in wanted.values() for name in names))
-    for seconds in sorted(wanted, reverse=True):  # the longest pass serves the others
+    together, durations = _read_by(configs, encoder_on_device(task).num_layers)
+    for seconds in durations:  # the longest pass serves the others
         fill_cache(task, together, seconds, partial(progress, "frozen layers"))
     progress("linear probe", 0, 1)
-    return [linear_probe(task, max_clip_seconds=max(wanted))]
+    return [linear_probe(task, max_clip_seconds=durations[0])]
+
+
+def cached_bytes(configs: Sequence[Mapping[str, object]], task: Task) -> int:
+    """What :func:`prepare` leaves in the node's cache for *configs*, in bytes."""
+    source = prefix_source(task)
+    together, durations = _read_by(configs, source.encoder.num_layers)
+    return bytes_of(
+        stream for seconds in durations for stream in source.streams(together, max_clip_seconds=seconds)
+    )  # fmt: skip
+
+
+def _read_by(configs: Sequence[Mapping[str, object]], num_layers: int) -> tuple[list[str], list[float]]:
+    """The prefixes that *configs* read, all of them under each of the durations, longest first."""
+    plans = [read_plan(config, num_layers=num_layers, max_epochs=1) for config in configs]
+    names = dict.fromkeys(name for plan in plans for name in stream_names(plan))
+    return list(names), sorted({plan.max_clip_seconds for plan in plans}, reverse=True)
 
 
 def initialised(

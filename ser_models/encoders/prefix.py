@@ -196,14 +196,22 @@ class PrefixSource:
         Raises:
             UserError: if they do not fit the cache or the disk, or something is not finite
         """
-        num_samples = self.corpus.waveforms.num_samples
-        whole_samples = round(max(WHOLE_SECONDS, max_clip_seconds) * SAMPLE_RATE)
-        max_samples = round(max_clip_seconds * SAMPLE_RATE)
-        is_cut = np.minimum(num_samples, whole_samples) > max_samples
-        everything = np.ones(len(num_samples), dtype=bool)
-        whole = self._stream_rows(names, everything, whole_samples, progress)
+        is_cut, whole_samples, max_samples = self._lengths(max_clip_seconds)
+        whole = self._stream_rows(names, np.ones_like(is_cut), whole_samples, progress)
         cut = self._stream_rows(names, is_cut, max_samples, progress) if is_cut.any() else None
         return {name: Rows(whole[name], None if cut is None else cut[name], is_cut) for name in whole}
+
+    def streams(self, names: Iterable[str], *, max_clip_seconds: float) -> list[Stream]:
+        """What :meth:`get` takes from the cache."""
+        is_cut, whole_samples, max_samples = self._lengths(max_clip_seconds)
+        parts = [(np.ones_like(is_cut), whole_samples), *([(is_cut, max_samples)] if is_cut.any() else [])]
+        return [self._stream(name, used, samples) for name in names for used, samples in parts]
+
+    def _lengths(self, max_clip_seconds: float) -> tuple[NDArray[np.bool_], int, int]:
+        """Which clips are cut, and how many samples a whole one and a cut one may have."""
+        whole_samples = round(max(WHOLE_SECONDS, max_clip_seconds) * SAMPLE_RATE)
+        max_samples = round(max_clip_seconds * SAMPLE_RATE)
+        return np.minimum(self.corpus.waveforms.num_samples, whole_samples) > max_samples, whole_samples, max_samples
 
     def _stream_rows(
         self, names: Iterable[str], used: NDArray[np.bool_], max_samples: int, progress: Progress | None

@@ -59,21 +59,7 @@ def what_is_missing() -> str | None:
         return f"no {', '.join(missing)} here (Debian: openssh-server, openssh-client, rsync, iproute2, util-linux)"
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return "namespaces need root on Linux"
-    command = [
-        "unshare",
-        "--net",
-        "--pid",
-        "--fork",
-        "--mount",
-        "--uts",
-        "ip",
-        "link",
-        "add",
-        "name",
-        "a",
-        "type",
-        "bridge",
-    ]
+    command = shlex.split("unshare --net --pid --fork --mount --uts ip link add name a type bridge")
     tried = subprocess.run(command, capture_output=True, text=True)
     return None if tried.returncode == 0 else f"namespaces are not allowed here: {tried.stderr.strip()}"
 

@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from ser_data.rows_file import SUFFIX
 from ser_models.backbones import data as backbone_data
-from ser_models.backbones.family import build, prepare
+from ser_models.backbones.family import build, cached_bytes, prepare
 from ser_models.backbones.images import CHANNELS, ImageRecipe
 from ser_models.backbones.loading import load_backbone
 from ser_models.backbones.model import BackboneClassifier
@@ -211,6 +212,9 @@ class TestPrepare:
             built(config, task)
         prepare(self.CONFIGS, task, progress=lambda *_: None)
         assert computed == []
+        files = list((Path(task.cache_dir) / "prefixes").glob(f"*{SUFFIX}"))
+        heads = sum(file.stat().st_size for file in files) - cached_bytes(self.CONFIGS, task)
+        assert 0 < heads < 10_000 * len(files)
 
     def test_each_kind_of_image_has_a_pass_and_a_name_for_it(
         self, backbone_task: Task, tmp_path: Path, computed: list[int]

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ser_data.rows_file import SUFFIX
 from ser_models.bundle import load_bundle
 from ser_models.config import ConfigError
 from ser_models.encoders import data as encoder_data
-from ser_models.encoders.family import build, prepare
+from ser_models.encoders.family import build, cached_bytes, prepare
 from ser_models.encoders.loading import load_encoder
 from ser_models.encoders.model import EncoderClassifier
 from ser_models.encoders.plan import INPUT, LAYER_MIXES, POOLINGS, read_plan
@@ -214,6 +215,9 @@ class TestPrepare:
         computed.clear()
         built(configuration(1, max_clip_seconds=3.0), task)
         assert computed == []
+        configs = [configuration(1, max_clip_seconds=seconds) for seconds in (1.3, 3.0)]
+        files = (Path(task.cache_dir) / "prefixes").glob(f"*{SUFFIX}")
+        assert cached_bytes(configs, task) == sum(file.stat().st_size for file in files)
 
     def test_cut_clips_are_those_of_a_cut_corpus_and_the_others_whole(self, encoder_task: Task) -> None:
         names = (POOLED, "layer-1")

@@ -3,14 +3,31 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from search.cluster import Cluster, joined_cluster
+from search.pages import page
 from tests.search.command import Command
 from tests.search.knob_search import ROOT, Sitting, knob_spaces, sit
 
 Search = Callable[..., Sitting]
+WHOLE_PLOTLY = page._plotly
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_pages() -> Iterator[Callable[[], str]]:
+    """Pages without plotly: every search leaves one, and 5 MB each would fill a disk. Gives what they lack."""
+    with mock.patch("search.pages.page._plotly", lambda: ""):
+        yield WHOLE_PLOTLY
+
+
+@pytest.fixture(scope="module")
+def whole_pages(small_pages: Callable[[], str]) -> Iterator[None]:
+    """Pages as users have them."""
+    with mock.patch("search.pages.page._plotly", small_pages):
+        yield
 
 
 @pytest.fixture(scope="session")

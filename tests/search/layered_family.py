@@ -15,7 +15,7 @@ from ser_models.task import Task
 from ser_models.trial import Baseline
 from tests.search.knob_family import build, hits_of
 
-__all__ = ["build", "prepare"]
+__all__ = ["build", "cached_bytes", "prepare"]
 FAULTS = {
     "none": "",
     "refuses": "raises a UserError",
@@ -25,6 +25,14 @@ FAULTS = {
     "waits_once": "waits for ever after the first of three clips, the first time",
 }
 PROBE = 0.5  # UAR of the baseline
+
+
+BYTES = 10_000_000  # that a configuration takes in the cache
+
+
+def cached_bytes(configs: Sequence[Mapping[str, object]], task: Task) -> int:
+    """As if each configuration had something of its own there."""
+    return BYTES * len(configs)
 
 
 def prepare(

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from search.encoder_axis import EncoderAxis
 from search.parameters import Parameters, Value
-from search.proposals import Proposer, SpaceExhausted
+from search.proposals import Past, Proposer, SpaceExhausted
 from search.space import Space, encoder_spaces, load_space
 from ser_data.errors import UserError
 
@@ -170,10 +170,9 @@ def test_every_space_over_encoders_serves_several_of_different_depths(name: str,
     assert {parameter: found for parameter, found in ranges.items() if len(found) > 1} == {}
 
     again = Proposer(space, sampler=sampler, seed=0, study_name="t")
-    for proposal in proposals[:12]:
-        again.replay(proposal.params, [0.1 * (proposal.number % 7), 0.5], TrialState.COMPLETE)
-    for proposal in proposals[12:24]:
-        again.replay(proposal.params, [], TrialState.RUNNING)
+    past = [Past(each.params, [0.1 * (each.number % 7), 0.5], TrialState.COMPLETE) for each in proposals[:12]]
+    past += [Past(each.params, [], TrialState.RUNNING) for each in proposals[12:24]]
+    again.replay(past, [*range(24), *range(12)])
     assert [again.ask() for _ in range(6)] == proposals[24:]
 
 

@@ -16,6 +16,7 @@ from search.record import read_events
 from search.space import load_space
 from search.trial import TrialPlan, check_configurations, task_and_settings
 from ser_data.corpus import open_corpus
+from ser_data.errors import UserError
 from ser_models.pretrained.choice import find_pretrained
 from ser_models.pretrained.source import source_from_spec
 from ser_models.task import Task
@@ -88,6 +89,15 @@ def test_each_encoder_is_prepared_once_with_what_its_own_depths_need(layered: Si
     for call, num_layers in zip(calls, DEPTHS.values(), strict=True):
         assert {config["depth"] for config in call["configs"]} == set(range(num_layers + 1))
         assert all("encoder" not in config for config in call["configs"])
+
+
+def test_encoders_whose_prefixes_the_cache_cannot_hold_together_are_refused_with_their_sizes(
+    knob_search: Search, options: list[str], tmp_path: Path
+) -> None:
+    sizes = r"0\.12 GB together \(shallow \(random weights\) 40\.0 MB, deep \(random weights\) 80\.0 MB\)"
+    with pytest.raises(UserError, match=rf"{sizes}, more than the 0\.10 GB of --cache-gb\. Give --cache-gb 0\.2 or"):
+        knob_search(tmp_path / "run", *options, "--cache-gb", "0.1")
+    assert not (tmp_path / "run-cache" / "prepared.jsonl").exists()
 
 
 def test_every_trial_has_an_encoder_and_a_depth_of_it(layered: Sitting) -> None:

@@ -85,6 +85,15 @@ def test_the_boards_and_the_terminal_say_what_was_judged(judged_search: Sitting)
     assert judged_search.text.rindex("finalists, judged") > judged_search.text.index("leaderboard")
 
 
+def test_the_page_shows_the_finalists_on_test(judged_search: Sitting) -> None:
+    assert str(judged_search.folder / "leaderboard.html") in judged_search.text
+    page = (judged_search.folder / "leaderboard.html").read_text()
+    assert "Finalists on test" in page and "Judged once on 24 clips" in page
+    predictions = pd.read_csv(judged_search.folder / "predictions.csv")
+    assert len(predictions) % 24 == 0 and {"ensemble", "SVM"} < set(predictions["row"])
+    assert (judged_search.folder / "figures" / "confusion_ensemble.svg").is_file()
+
+
 def test_the_look_is_in_both_ledgers(judged_search: Sitting, corpus: Path) -> None:
     (look,) = read_ledger(judged_search.folder)
     assert look.search_id == judged_search.config["search_id"]

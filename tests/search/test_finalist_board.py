@@ -74,6 +74,21 @@ def test_a_winner_that_is_the_default_is_called_so_and_compared_with_no_default(
     assert len(sentences) == 3 and not any("default t" in sentence for sentence in sentences)
 
 
+def test_the_winner_is_compared_with_the_default_of_its_own_space_and_no_other() -> None:
+    rows = [
+        replace(ROWS[0], name="a/t0003", space="a"),
+        replace(ROWS[1], name="b/t0000", space="b", is_default=True),
+        replace(ROWS[2], name="a/t0000", space="a"),
+    ]
+    first, second = verdicts(rows, VAL_TOTALS)
+    assert first.startswith("The winner a/t0003 (.667) gains +.167 over the runner-up b/t0000 (.500)")
+    assert second.startswith("The winner a/t0003 (.667) gains +.333 over its space's default a/t0000 (.333)")
+    default = verdicts([replace(rows[0], is_default=True), rows[1]], VAL_TOTALS)[0]
+    assert default.startswith(
+        "The winner a/t0003 is its space's default configuration: the search found no better one,"
+    )
+
+
 def test_no_finalist_no_verdict() -> None:
     assert verdicts(ROWS[3:], VAL_TOTALS) == []
 

@@ -17,6 +17,7 @@ from search.finalists import (
     runs_of,
     write_round,
 )
+from search.proposals import Past
 from search.record import Record
 from search.rungs import NoStopping, RungGroups
 from search.study import Study, StudyTrial
@@ -58,6 +59,23 @@ def test_a_first_trial_that_a_sampler_proposed_is_no_default() -> None:
     assert names(choose_candidates([replace(TRIALS[0], origin="tpe"), TRIALS[3]], 1)) == [("t0003", "finalist")]
 
 
+def of(space: str, trials: list[StudyTrial]) -> list[StudyTrial]:
+    return [replace(one, space=space) for one in trials]
+
+
+def test_the_best_of_all_spaces_are_chosen_by_name_with_the_defaults_of_their_spaces_alone() -> None:
+    plain, other = of("plain", TRIALS), of("other", [known_good(POOR, x=9), trial(1, [epoch(1, GOOD)], x=2)])
+    third = of("third", [known_good(POOR, x=7)])
+    chosen = choose_candidates([*plain, *other, *third], 3)
+    assert [(one.name, one.role, one.space) for one in chosen] == [
+        ("plain/t0001", "finalist", "plain"),
+        ("other/t0001", "finalist", "other"),  # the same values of another space are another configuration
+        ("plain/t0003", "finalist", "plain"),
+        ("plain/t0000", "default", "plain"),
+        ("other/t0000", "default", "other"),
+    ]
+
+
 @pytest.fixture
 def two_by_two() -> Round:
     return Round(1, choose_candidates(TRIALS, 1), 2, ("emo_superb:1", "emo_superb:2"))
@@ -75,6 +93,14 @@ def test_a_round_is_read_back_as_it_was_written(two_by_two: Round, tmp_path: Pat
         write_round(tmp_path, one)
     assert read_rounds(tmp_path) == [two_by_two, second]
     assert two_by_two.split_folder(tmp_path, "emo_superb:2").is_dir()
+
+
+def test_a_round_from_before_there_were_several_spaces_is_read(two_by_two: Round, tmp_path: Path) -> None:
+    write_round(tmp_path, two_by_two)
+    path = tmp_path / "finalists" / "round-1" / "round.json"
+    path.write_text(path.read_text().replace(',\n      "space": ""', ""))
+    assert '"space"' not in path.read_text()
+    assert read_rounds(tmp_path) == [two_by_two]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"number": 1}', '{"candidates": [{"nom": 1}]}'])
@@ -97,9 +123,9 @@ def test_a_round_that_was_not_judged_goes_on_if_it_is_still_what_is_wanted(two_b
     assert next_round([two_by_two, second], two_by_two, judged=False) is second
 
 
-def study(the_round: Round, path: Path) -> Study:
+def study(the_round: Round, path: Path, max_epochs: int | list[int] = 2) -> Study:
     return Study(
-        Record(path), FixedProposals(the_round), RungGroups(NoStopping, str), num_trials=4, max_epochs=2
+        Record(path), FixedProposals(the_round), RungGroups(NoStopping, str), num_trials=4, max_epochs=max_epochs
     )  # fmt: skip
 
 
@@ -129,13 +155,26 @@ def test_trainings_go_on_from_their_record_and_those_that_failed_do_not_count(
     }  # fmt: skip
 
 
+def test_each_training_has_the_length_of_its_own_space(two_by_two: Round, tmp_path: Path) -> None:
+    lengths = [2, 1, 2, 1]
+    whole = study(two_by_two, tmp_path / "events.jsonl", lengths)
+    for length in lengths:
+        proposal = whole.next_trial()
+        assert proposal is not None
+        ended = [whole.report(proposal.number, epoch(number, FAIR)) for number in range(1, length + 1)]
+        assert ended == [False] * (length - 1) + [True]
+    assert not whole.unfinished
+
+
 def test_fixed_proposals_replay_by_number(two_by_two: Round) -> None:
     proposals = FixedProposals(two_by_two)
-    assert [proposals.replay({}, [], TrialState.COMPLETE) for _ in range(2)] == [0, 1]
+    proposals.replay([Past({}, [], TrialState.COMPLETE)] * 2, [0, 0, 1, 1])
     assert proposals.ask().number == 2
 
 
 def test_what_is_written_is_json_that_a_person_can_read(two_by_two: Round, tmp_path: Path) -> None:
     write_round(tmp_path, two_by_two)
     stored = json.loads((tmp_path / "finalists" / "round-1" / "round.json").read_text())
-    assert stored["candidates"][0] == {"name": "t0001", "role": "finalist", "config": {"x": 2}, "is_default": False}
+    assert stored["candidates"][0] == {
+        "name": "t0001", "role": "finalist", "config": {"x": 2}, "is_default": False, "space": "",
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """Whole searches over several spaces on Ray: one budget, a search in each space's folder, one board."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from search.arguments import Arguments, parse_arguments
+from search.ledger import read_ledger
 from search.members import arguments_of_members
 from search.portfolio import ALLOCATED
 from search.record import read_events
@@ -70,6 +72,13 @@ def test_each_space_has_a_length_and_a_board_of_its_own(finished: Sitting) -> No
         assert (finished.folder / space / "best" / "provenance.txt").is_file()
 
 
+def test_the_whole_has_one_page_with_every_space(finished: Sitting) -> None:
+    assert [path.parent for path in finished.folder.rglob("leaderboard.html")] == [finished.folder]
+    page = (finished.folder / "leaderboard.html").read_text()
+    assert "plain/t0000" in page and "second/t0000" in page and "Families side by side" in page
+    assert re.search(r"\d start", page)  # why a space was chosen
+
+
 def test_the_board_says_what_each_space_got_and_why(finished: Sitting) -> None:
     text = (finished.folder / "leaderboard.md").read_text()
     for space in SPACES:
@@ -98,6 +107,12 @@ def test_a_member_is_a_finished_search_whose_finalists_can_be_judged(knob_search
     assert alone.code == 0 and "is finished" in alone.text
     judged = knob_search(finished_copy / "plain", "--resume", "--finalists", "1", "--seeds", "1")
     assert judged.code == 0 and (finished_copy / "plain" / "finalists.md").is_file()
+
+    whole = knob_search(finished_copy, "--resume", "--finalists", "1", "--seeds", "1", "--max-concurrent", "1")
+    assert whole.code == 0 and len(trials_in(finished_copy)) == 7
+    (own,) = [look for look in read_ledger(finished_copy / "plain") if look.search_id == judged.config["search_id"]]
+    told = (finished_copy / "finalists.md").read_text()
+    assert f"{own.search_id}, {own.at}" in told and "FORCED" not in told
 
 
 def test_another_command_on_its_folder_is_refused(knob_search: Search, finished_copy: Path) -> None:
@@ -145,7 +160,6 @@ def test_pins_reach_the_spaces_that_have_the_parameter() -> None:
     [
         (["--space", "plain,second", "--fix", "y=1"], r"--fix y=1: none of the spaces plain, second .* They search: x"),
         (["--space", "plain,second", "--encoder", "tiny"], r"--encoder does nothing in the spaces plain, second"),
-        (["--space", "plain,second", "--finalists", "2"], r"--finalists 2 is for one space at a time.*run/SPACE"),
         (["--space", "plain,plain"], r"--space 'plain,plain' names a space twice"),
         (["--space", "plain,nope"], r"--space 'nope' is not known.*all, which is mfcc_full,mel_cnn"),
     ],

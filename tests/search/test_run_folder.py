@@ -56,6 +56,12 @@ def test_arguments_come_back_as_they_were_given(begun: Path) -> None:
     assert run_folder.stored_arguments(run_folder.load(begun)) == GIVEN
 
 
+def test_force_holds_for_the_command_it_was_given_with_and_for_none_after(tmp_path: Path, space: Space) -> None:
+    config = run_folder.create(tmp_path / "run", Arguments(finalists=2, force=True), space, "sample", "")
+    stored = run_folder.stored_arguments(config)
+    assert (stored.finalists, stored.force) == (2, False)
+
+
 def test_two_searches_have_two_ids(tmp_path: Path, space: Space) -> None:
     ids = {run_folder.create(tmp_path / name, GIVEN, space, "sample", "")["search_id"] for name in "ab"}
     assert len(ids) == 2

@@ -59,10 +59,11 @@ def test_a_search_runs_to_its_end_and_names_what_it_left(finished_search: Sittin
     assert kinds(finished_search.folder)[-1] == "ended"
     shown = {path.name for path in finished_search.folder.iterdir() if path.suffix != ".lock" and path.name[0] != "."}
     assert shown == {
-        "best", "config.json", "epochs.parquet", "events.jsonl", "leaderboard.csv", "leaderboard.md", "study.journal",
-        "trials",
+        "best", "config.json", "epochs.parquet", "events.jsonl", "leaderboard.csv", "leaderboard.html",
+        "leaderboard.md", "study.journal", "trials",
     }  # fmt: skip
     assert "ended by: trials" in finished_search.text
+    assert str(finished_search.folder / "leaderboard.html") in finished_search.text
     assert f"python search/predict.py {finished_search.folder / 'best'} CLIP" in finished_search.text
 
 

@@ -119,7 +119,7 @@ def test_a_stopped_trial_is_told_as_pruned_with_its_intermediate_values(tmp_path
     assert study._proposer.frozen_trials[finished.number].value == max(finished.scores)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_a_search_killed_after_any_event_ends_where_an_uninterrupted_one_ends(tmp_path: Path, sampler: str) -> None:
     whole = tmp_path / "whole.jsonl"
     _, whole_rule = run(whole, sampler=sampler)

@@ -183,3 +183,43 @@ def test_piped_output_tells_once_what_is_being_prepared() -> None:
     assert [line.partition("] ")[2] for line in text.getvalue().splitlines()] == [
         "frozen layers: 0 of 9 clips", "linear probe: 1 of 2 epochs",
     ]  # fmt: skip
+
+
+def live_text(view: LiveView) -> str:
+    """What a terminal shows now."""
+    plain = Console(width=120, record=True, file=io.StringIO())
+    plain.print(view._render())
+    return plain.export_text()
+
+
+def test_a_terminal_tells_best_pace_rung_and_time_left() -> None:
+    trials = {
+        0: trial(0, [epoch(1, FAIR), epoch(2, GOOD)], x=0.5),
+        1: trial(1, [epoch(1, POOR)], None, x=0.25),
+        2: trial(2, [epoch(number, POOR) for number in range(1, 7)], None, x=0.125),
+        3: trial(3, [epoch(1, GOOD), epoch(2, [[2, 2], [2, 2], [2, 2]])], "failed", x=0.1),
+    }
+    trials[1].length = trials[2].length = 8
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=9, known=trials, rungs=[2, 6],
+                    seconds_left=lambda: 754.0)  # fmt: skip
+    text = live_text(view)
+    assert "best so far 0.833 (t0000) · 2 running" in text  # a failed one is not the best
+    assert "epochs/s" not in text
+    assert "12:34 min left of the time" in text
+    assert [line.split()[3] for line in text.splitlines() if "running" in line and "t000" in line][:2] == ["2", "end"]
+    for number in (1, 2):
+        view.on_event(trials[number], {"kind": "epoch", "number": number})
+    assert "epochs/s" in live_text(view)
+
+
+def test_time_is_foretold_from_trials_that_ended_in_this_sitting() -> None:
+    trials = {0: trial(0, [epoch(1, FAIR)])}
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=5, known=trials)
+    trials[1] = trial(1, [epoch(1, FAIR)])
+    assert "left" not in live_text(view)
+    trials[2] = trial(2, [epoch(1, FAIR)])
+    assert "about " in live_text(view) and " left" in live_text(view)
+
+
+def test_a_view_without_a_score_says_so() -> None:
+    assert "no score yet · 0 running" in live_text(LiveView(Console(file=io.StringIO()), num_trials=2, known={}))

@@ -190,8 +190,5 @@ def _refuse(told: Mapping[str, Sequence[str]]) -> None:
             by_trouble.setdefault(trouble, []).append(name)
     if not by_trouble:
         return
-    lines = [
-        f"  {'node' if len(names) == 1 else 'nodes'} {', '.join(sorted(names))} {trouble}"
-        for trouble, names in by_trouble.items()
-    ]
+    lines = [f"  {', '.join(sorted(names))}: {trouble}" for trouble, names in by_trouble.items()]
     raise UserError("\n".join(["the cluster has nodes that cannot work on this search:", *lines]))

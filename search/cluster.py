@@ -134,8 +134,8 @@ def _described(description: str, joined: bool, address: str) -> Cluster:
         hint = "its launcher starts nodes when trials wait, and ends those that stay idle"
         return Cluster(description, cpus, gpus, joined, hint)
     resources = ray.cluster_resources()
-    hint = (
-        "another machine joins, at any time, with: "
+    hint = (  # trials at a time are counted once a sitting
+        "more machines count from the next start or --resume on; each joins with: "
         f"{'RAY_AUTH_MODE=token ' if has_token() else ''}.venv/bin/ray start --address={address}"
         if joined
         else ""

@@ -141,10 +141,8 @@ def test_ray_up_makes_a_cluster_whose_search_outlives_a_node_and_ray_down_leaves
     assert head.processes() == []
 
 
-def test_a_second_machine_joins_by_the_printed_command_and_each_trial_runs_once(
-    hosts: Callable[..., Hosts], tmp_path: Path
-) -> None:
-    made = hosts("first", "second")
+def joined_by_hand(made: Hosts) -> tuple[Host, Host]:
+    """Two hosts with the project, an environment and one token; Ray does not run yet."""
     first, second = made.all
     for host in made.all:
         copied = host.folder / "home/speech-emotion-search"
@@ -153,16 +151,39 @@ def test_a_second_machine_joins_by_the_printed_command_and_each_trial_runs_once(
         host.run(f"cd {PROJECT} && {_BUILD}")
     first.run(f"cd {PROJECT} && umask 077 && .venv/bin/ray get-auth-token --generate")
     shutil.copytree(first.folder / "home/.ray", second.folder / "home/.ray")
+    return first, second
+
+
+def test_a_second_machine_joins_by_the_printed_command_and_a_resume_uses_both(hosts: Callable[..., Hosts]) -> None:
+    made = hosts("first", "second")
+    first, second = joined_by_hand(made)
     first.run(f"cd {PROJECT} && RAY_AUTH_MODE=token .venv/bin/ray start --head --num-cpus=1")
-
-    log = tmp_path / "search.log"
-    search = start(first, search_command("--trials 10"), log)
-    hint = "another machine joins, at any time, with: "
-    wait_until(lambda: hint in log.read_text(), search, log)
-    (line,) = [line for line in log.read_text().splitlines() if line.startswith(hint)]
-    second.run(f"cd {PROJECT} && {line.removeprefix(hint)} --num-cpus=1")
-    assert search.wait(timeout=200) == 0, log.read_text()
-
+    printed = first.run(search_command("--trials 2"), timeout=120)
+    hint = "each joins with: "
+    (line,) = [line for line in printed.splitlines() if hint in line]
+    second.run(f"cd {PROJECT} && {line.partition(hint)[2]} --num-cpus=1")
+    assert hosts_that_trained(made.shared) == {"first"}
+    resume = f"--resume {HOME}/shared/run --trials 10"
+    first.run(f"cd {PROJECT} && .venv/bin/python -m tests.search.knob_search {resume}", timeout=200)
     trials = check_complete(made.shared, 10)
     assert hosts_that_trained(made.shared) == {"first", "second"}
     assert set(epochs_trained(made.shared, trials).values()) == {1}
+
+
+def test_a_head_without_cores_leaves_trials_and_the_classical_baseline_to_the_worker(
+    hosts: Callable[..., Hosts],
+) -> None:
+    made = hosts("first", "second")
+    first, second = joined_by_hand(made)
+    start_ray = f"cd {PROJECT} && RAY_AUTH_MODE=token .venv/bin/ray start"
+    first.run(f"{start_ray} --head --num-cpus=0")
+    second.run(f"{start_ray} --address={first.address}:6379 --num-cpus=2")
+    shared = f"{HOME}/shared"
+    folders = f"--data {shared}/corpus --cache-dir {HOME}/cache --out {shared}/run"
+    options = f"--space mfcc_fast --split speaker_kfold:4:1 --trials 2 --wandb disabled {folders}"
+    printed = first.run(f"cd {PROJECT} && .venv/bin/python search/run.py {options}", timeout=300)
+    assert "joined the Ray cluster at" in printed and "2 cores" in printed
+    events = read_events(made.shared / "run/events.jsonl")
+    assert {trial.outcome for trial in trials_of(events).values()} <= {"completed", "stopped"}
+    assert [event["name"] for event in events if event["kind"] == "baseline"]
+    assert (second.folder / "home/cache").is_dir()

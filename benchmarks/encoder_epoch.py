@@ -135,6 +135,15 @@ class Bench:
 
     def our_epoch(self, depth: int, mask_at: str) -> float:
         """Seconds of one epoch from the cache: training only, as in the plain recipe."""
+        epochs = self.trainer(depth, mask_at).run()
+        return self._timed(lambda: next(epochs))
+
+    def encoder_parameters(self) -> Any:
+        """Those of the whole encoder."""
+        return self._model.parameters()
+
+    def trainer(self, depth: int, mask_at: str) -> Any:
+        """Of the trial that a search would build, without clips to validate on but one."""
         import torch
 
         from ser_models.encoders.data import EncoderBatches, EncoderInputs, pooled_ranges
@@ -156,7 +165,7 @@ class Bench:
         first = EncoderBatches(inputs, self._labels, every[:1], batch_size=BATCH, shuffle=False)
         data = TrainingData(batches, first, torch.ones(CLASSES), every[:1], self._labels[:1], np.array(["one"]))
         model = initialised(self._encoder, plan, None, num_classes=CLASSES, seed=0)
-        trainer = Trainer(
+        return Trainer(
             model,
             plan.settings,
             data,
@@ -165,8 +174,6 @@ class Bench:
             groups=parameter_groups(model, plan),
             precision=self._options.precision,
         )
-        epochs = trainer.run()
-        return self._timed(lambda: next(epochs))
 
     def _timed(self, epoch: Callable[[], object]) -> float:
         """The second of two epochs on a GPU, whose first one compiles and allocates; the only one on a CPU."""

@@ -3,14 +3,15 @@
 ``python benchmarks/head_trials.py CORPUS ENCODER [CACHE_DIR]`` (a prepared corpus; an encoder's folder or id; a cache
 that may hold its layers already)
 
-Runs ``--space whisper_fast --fix unfreeze_depth=0 --trials 40`` twice (the first time with one trial, not measured, so
-that the layers are cached) and counts the CPU of every process that it starts, Ray's daemons among them: this process
-adopts all that outlive their parents, so that none is missed. What its trials need by themselves is then measured by
-training every recorded trial again, for as many epochs as it had, in this process and without a search. The difference
-is start, scheduling, proposals, record and boards, and the baselines, whose seconds are told apart (they take more CPU
-than that where they use several threads).
+Runs ``--space whisper_fast --fix unfreeze_depth=0 --trials 40`` twice (the first time with one trial, not measured,
+so that the layers are cached) and counts the CPU of every process that it starts, Ray's daemons among them, which
+this process adopts where they outlive their parents; what one uses in its last quarter of a second is missed. What
+its trials need by themselves is then measured by training every recorded trial again, for as many epochs as it had,
+in this process and without a search. The difference is start, scheduling, proposals, record and boards, and the
+baselines, whose seconds are told apart (they take more CPU than that where they use several threads).
 """
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -24,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 TRIALS = 40
+_EVERY_SECONDS = 0.25
 _PR_SET_CHILD_SUBREAPER = 36  # Linux: orphans of this process's descendants become its children
 
 from search import run_folder  # noqa: E402
@@ -54,25 +56,34 @@ def main() -> None:
 
 
 def _cpu_of_search(options: list[str]) -> float:
-    """CPU seconds of a search, of all its processes together."""
-    before = _cpu(resource.RUSAGE_CHILDREN)
+    """CPU seconds of a search, of all its processes together: each one's count when it was last seen."""
     command = [sys.executable, str(ROOT / "search" / "run.py"), "--space", "whisper_fast", "--fix", "unfreeze_depth=0"]
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
-    _reap()
-    return _cpu(resource.RUSAGE_CHILDREN) - before
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+    seen: dict[tuple[int, str], float] = {}
+    while seen.update(_cpu_of_descendants()) or process.poll() is None:
+        time.sleep(_EVERY_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"the search ended with {process.returncode}")
+    return sum(seen.values())
 
 
-def _reap() -> None:
-    """Wait for all that was adopted."""
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return
+def _cpu_of_descendants() -> dict[tuple[int, str], float]:
+    """CPU seconds so far of every process below this one, by its id and when it was started."""
+    stats = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+    below, grown = {os.getpid()}, True
+    while grown:
+        children = {pid for pid, fields in stats.items() if int(fields[1]) in below} - below
+        below |= children
+        grown = bool(children)
+    ticks = os.sysconf("SC_CLK_TCK")
+    return {(pid, stats[pid][19]): (int(stats[pid][11]) + int(stats[pid][12])) / ticks for pid in below - {os.getpid()}}
 
 
-def _cpu(whose: int) -> float:
-    usage = resource.getrusage(whose)
+def _own_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
@@ -101,10 +112,10 @@ def _cpu_of_trials(folder: Path, corpus: str, encoder: str, cache: str, scratch:
         config["plan"]["max_epochs"], 1,
     )  # fmt: skip
     train(0, trials[0].config, 1)  # imports, and what a process opens once
-    before = _cpu(resource.RUSAGE_SELF)
+    before = _own_cpu()
     for number, trial in trials.items():
         train(number + 1, trial.config, len(trial.epochs))
-    return _cpu(resource.RUSAGE_SELF) - before, sum(len(trial.epochs) for trial in trials.values())
+    return _own_cpu() - before, sum(len(trial.epochs) for trial in trials.values())
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         paths = [Path(folder) / f"{space.name}.jsonl" for space in spaces]
         for path, space in zip(paths, spaces, strict=True):
-            _write(path, space, options.trials // len(spaces), options.epochs)
+            write_record(path, space, options.trials // len(spaces), options.epochs)
         started = time.perf_counter()
         studies = [
             _opened(space, stack.enter_context(Record(path)), options.epochs)
@@ -85,8 +85,8 @@ def _opened(space: Space, record: Record, epochs: int) -> Study:
     )
 
 
-def _write(path: Path, space: Space, trials: int, epochs: int) -> None:
-    """The record of a search that tried *trials* random configurations."""
+def write_record(path: Path, space: Space, trials: int, epochs: int) -> None:
+    """Write the record of a search that tried *trials* random configurations."""
     generator = random.Random(0)
     proposer = Proposer(space, sampler="random", seed=1, study_name="written")
     real_sync, os.fsync = os.fsync, lambda descriptor: None  # the time of the disk is not what is measured

@@ -147,6 +147,12 @@ def say_ended(
         console.print(
             f"use the winner:  python search/predict.py {folder / run_folder.BEST_FOLDER} CLIP", soft_wrap=True
         )
+        if "judged" not in config and config["data"]["actors"]["test"]:
+            again = shlex.quote(os.fspath(folder))
+            console.print(
+                f"judge the best on test speakers, once:  python search/run.py --resume {again} --finalists 3",
+                soft_wrap=True,
+            )
     return EXIT_OK if succeeded else EXIT_NOTHING
 
 

@@ -87,6 +87,7 @@ def test_the_boards_and_the_terminal_say_what_was_judged(judged_search: Sitting)
 
 def test_the_page_shows_the_finalists_on_test(judged_search: Sitting) -> None:
     assert str(judged_search.folder / "leaderboard.html") in judged_search.text
+    assert "--finalists" not in judged_search.text.partition("finalists, judged")[2]  # nothing proposes a second look
     page = (judged_search.folder / "leaderboard.html").read_text()
     assert "Finalists on test" in page and "Judged once on 24 clips" in page
     predictions = pd.read_csv(judged_search.folder / "predictions.csv")

@@ -65,6 +65,8 @@ def test_a_search_runs_to_its_end_and_names_what_it_left(finished_search: Sittin
     assert "ended by: trials" in finished_search.text
     assert str(finished_search.folder / "leaderboard.html") in finished_search.text
     assert f"python search/predict.py {finished_search.folder / 'best'} CLIP" in finished_search.text
+    assert finished_search.config["data"]["actors"]["test"] > 0
+    assert f"python search/run.py --resume {finished_search.folder} --finalists 3" in finished_search.text
 
 
 def test_a_search_says_what_it_learns_from(finished_search: Sitting) -> None:

@@ -8,8 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from search.autoscaling import planned_nodes, total
 from ser_data.errors import UserError
 
 # Ray reads these when it is imported or when its processes start, so they are set before the import below
@@ -39,13 +43,23 @@ class Cluster:
 
     Attributes:
         description: one line for the user
-        cpus: cores of all nodes
-        gpus: GPUs of all nodes
+        cpus: cores of all nodes, those that its launcher may still start among them
+        gpus: GPUs of all nodes, likewise
+        joined: whether it was there before, and may have nodes that differ from this machine
+        hint: how it grows, for the user; empty where it cannot
     """
 
     description: str
     cpus: int
     gpus: int
+    joined: bool = False
+    hint: str = ""
+
+    def introduce(self, folder: Path, console: Console) -> None:
+        """Say what the search in *folder* runs on."""
+        for line in (f"{self.description}: {self.cpus} cores, {self.gpus} GPUs; results in {folder}", self.hint):
+            if line:
+                console.print(line, soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager
@@ -63,6 +77,7 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
     os.environ.update(_ENVIRONMENT)
     import ray
 
+    _show_token()
     joins = address not in ("auto", "local") or (address == "auto" and _running_cluster() is not None)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     # a second of imports that trials' driver needs anyway, while Ray's processes start
@@ -75,6 +90,7 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
                 _check_reachable(address)
             ray.init(address=where, **quiet)
             description = f"joined the Ray cluster at {where}"
+            _keep_keys_here()
         else:
             # trials exchange epochs, not arrays: features are mapped from disk, so the object store stays small
             with _without_secrets():
@@ -83,7 +99,18 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
                     **quiet,
                 )  # fmt: skip
             description = "started Ray on this machine"
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        told = " ".join(str(error).split())
+        if told.startswith("Version mismatch"):
+            raise UserError(
+                f"--address {address}: this Python or Ray is not the cluster's. {told}. Use the same on every machine: "
+                "build .venv there with the same Python (sh build_venv.sh), and start Ray with .venv/bin/ray."
+            ) from error
+        if isinstance(error, ray.exceptions.AuthenticationError) or "authentication token" in told:
+            raise UserError(
+                f"--address {address}: the cluster wants its token, which this machine lacks or has another of. Copy "
+                "~/.ray/auth_token from the cluster's head to the same place here (mode 600), and try again."
+            ) from error
         raise UserError(
             f"--address {address}: no Ray cluster could be joined there ({str(error).splitlines()[0]}). Accepted are "
             "auto, local, or a head's HOST:PORT as `ray start --head` prints it. Start one, or use --address local."
@@ -95,8 +122,7 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists failed trials by ids that nobody else uses
     try:
-        resources = ray.cluster_resources()
-        yield Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+        yield _described(description, joins, ray.get_runtime_context().gcs_address)
     finally:
         ray.shutdown()
 
@@ -109,6 +135,52 @@ def _without_secrets() -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+def _described(description: str, joined: bool, address: str) -> Cluster:
+    import ray
+
+    planned = planned_nodes() if joined else []
+    if planned:
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = (max(total(there, name), total(planned, name)) for name in ("CPU", "GPU"))
+        hint = "its launcher starts nodes when trials wait, and ends those that stay idle"
+        return Cluster(description, cpus, gpus, joined, hint)
+    resources = ray.cluster_resources()
+    hint = (  # trials at a time are counted once a sitting
+        "more machines count from the next start or --resume on; each joins with: "
+        f"{'RAY_AUTH_MODE=token ' if has_token() else ''}.venv/bin/ray start --address={address}"
+        if joined
+        else ""
+    )
+    return Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), joined, hint)
+
+
+def _show_token() -> None:
+    """Let this process show the token that it has; without it Ray is silent about one, and is refused."""
+    if has_token() and "RAY_AUTH_MODE" not in os.environ:
+        from ray._raylet import Config  # type: ignore[attr-defined]  # compiled; its stubs lack it
+
+        os.environ["RAY_AUTH_MODE"] = "token"
+        Config.initialize("")  # it was read when ray was imported; Ray's own commands do the same
+
+
+def has_token() -> bool:
+    """Whether there is a token for a cluster that wants one, where Ray looks for it."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
+
+
+def _keep_keys_here() -> None:
+    """Keep Tune from sending the keys of a cloud that may be in the driver's shell to every node.
+
+    It puts them into the trials' runtime environment, which the dashboard shows; a node has a role of its own.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE = {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")
+    }
 
 
 def _let_trials_use_waiting_workers() -> None:

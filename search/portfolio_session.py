@@ -51,6 +51,7 @@ from search.session import (
     prepare,
     run_finalists,
     watch,
+    watch_nodes,
 )
 from search.study import FINAL_EVENTS, Study, StudyTrial, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
@@ -238,10 +239,7 @@ def _sit(
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
-        console.print(
-            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
-            soft_wrap=True,
-        )
+        cluster.introduce(search.folder, console)
         resources = [
             choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
             for member in search.members
@@ -257,6 +255,7 @@ def _sit(
         machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
+            watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             for member, study, tracker in zip(search.members, studies, trackers, strict=True):

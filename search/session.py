@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -49,6 +50,7 @@ from search.tuning import Resources, choose_resources, tune_study
 from ser_data.errors import UserError
 
 if TYPE_CHECKING:
+    from search.cluster import Cluster
     from search.proposals import Proposer
     from search.tracking import Tracker
 
@@ -107,15 +109,13 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
-        console.print(
-            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
-            soft_wrap=True,
-        )
+        cluster.introduce(search.folder, console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
         study.take_resources(resources.cpus, resources.gpus)
         trial_plan = make_trial_plan(search, data, resources)
         with ExitStack() as stack:
+            watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(
                 console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
@@ -206,6 +206,21 @@ def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> N
     study.listeners += [view.on_event, tracker.on_event, keep_board]
 
 
+def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, stack: ExitStack) -> None:
+    """Refuse nodes of a cluster that was there before that cannot work with *plans*, until *stack* is closed.
+
+    Raises:
+        UserError: there is one
+    """
+    from search.nodes import watched_nodes
+
+    if cluster.joined:
+        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans}
+        paths |= {Path(plan.task["corpus_folder"]).resolve() for plan in plans}
+        with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
+        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu))
+
+
 def deadline_of(arguments: Arguments, used: float) -> float | None:
     """When the time budget ends, as :func:`time.monotonic` counts; *used* seconds of it are gone."""
     return None if arguments.time_budget is None else time.monotonic() + arguments.time_budget - used
@@ -258,7 +273,13 @@ def prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources,
 
 
 def ending_of(stopper: Any, study: Study | Portfolio) -> str:
-    """What ended the sitting of *study*, in a word of :mod:`search.opening`."""
+    """What ended the sitting of *study*, in a word of :mod:`search.opening`.
+
+    Raises:
+        Exception: what it failed with before Tune ran, e.g. a node that joined and does not fit
+    """
+    if stopper.failure is not None:
+        raise stopper.failure
     if stopper.interrupted:
         return INTERRUPTED
     if study.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):

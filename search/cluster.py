@@ -77,7 +77,6 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
     os.environ.update(_ENVIRONMENT)
     import ray
 
-    _show_token()
     joins = address not in ("auto", "local") or (address == "auto" and _running_cluster() is not None)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     # a second of imports that trials' driver needs anyway, while Ray's processes start
@@ -108,8 +107,9 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
             ) from error
         if isinstance(error, ray.exceptions.AuthenticationError) or "authentication token" in told:
             raise UserError(
-                f"--address {address}: the cluster wants its token, which this machine lacks or has another of. Copy "
-                "~/.ray/auth_token from the cluster's head to the same place here (mode 600), and try again."
+                f"--address {address}: the cluster wants its token, which this shell does not show. Copy "
+                "~/.ray/auth_token from the cluster's head to the same place here (mode 600), "
+                "export RAY_AUTH_MODE=token, and try again."
             ) from error
         raise UserError(
             f"--address {address}: no Ray cluster could be joined there ({str(error).splitlines()[0]}). Accepted are "
@@ -147,28 +147,11 @@ def _described(description: str, joined: bool, address: str) -> Cluster:
         hint = "its launcher starts nodes when trials wait, and ends those that stay idle"
         return Cluster(description, cpus, gpus, joined, hint)
     resources = ray.cluster_resources()
-    hint = (  # trials at a time are counted once a sitting
-        "more machines count from the next start or --resume on; each joins with: "
-        f"{'RAY_AUTH_MODE=token ' if has_token() else ''}.venv/bin/ray start --address={address}"
-        if joined
-        else ""
-    )
+    shows = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    start = f"{shows}.venv/bin/ray start --address={address}"
+    # trials at a time are counted once a sitting
+    hint = f"more machines count from the next start or --resume on; each joins with: {start}" if joined else ""
     return Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), joined, hint)
-
-
-def _show_token() -> None:
-    """Let this process show the token that it has; without it Ray is silent about one, and is refused."""
-    if has_token() and "RAY_AUTH_MODE" not in os.environ:
-        from ray._raylet import Config  # type: ignore[attr-defined]  # compiled; its stubs lack it
-
-        os.environ["RAY_AUTH_MODE"] = "token"
-        Config.initialize("")  # it was read when ray was imported; Ray's own commands do the same
-
-
-def has_token() -> bool:
-    """Whether there is a token for a cluster that wants one, where Ray looks for it."""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
 
 
 def _keep_keys_here() -> None:

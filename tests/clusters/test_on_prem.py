@@ -27,6 +27,7 @@ printf '%s\\n' "$PWD" "$PWD/datasets" {sysconfig.get_paths()["purelib"]} > "$pac
 printf '#!%s\\nfrom ray.scripts.scripts import main\\nmain()\\n' "$PWD/.venv/bin/python" > .venv/bin/ray
 chmod +x .venv/bin/ray
 """
+TOKEN = "export RAY_AUTH_MODE=token; "
 RAY = f"cd {ROOT} && {sys.executable} -m ray.scripts.scripts"
 
 pytestmark = [
@@ -158,13 +159,13 @@ def test_a_second_machine_joins_by_the_printed_command_and_a_resume_uses_both(ho
     made = hosts("first", "second")
     first, second = joined_by_hand(made)
     first.run(f"cd {PROJECT} && RAY_AUTH_MODE=token .venv/bin/ray start --head --num-cpus=1")
-    printed = first.run(search_command("--trials 2"), timeout=120)
+    printed = first.run(TOKEN + search_command("--trials 2"), timeout=120)
     hint = "each joins with: "
     (line,) = [line for line in printed.splitlines() if hint in line]
     second.run(f"cd {PROJECT} && {line.partition(hint)[2]} --num-cpus=1")
     assert hosts_that_trained(made.shared) == {"first"}
     resume = f"--resume {HOME}/shared/run --trials 10"
-    first.run(f"cd {PROJECT} && .venv/bin/python -m tests.search.knob_search {resume}", timeout=200)
+    first.run(f"{TOKEN}cd {PROJECT} && .venv/bin/python -m tests.search.knob_search {resume}", timeout=200)
     trials = check_complete(made.shared, 10)
     assert hosts_that_trained(made.shared) == {"first", "second"}
     assert set(epochs_trained(made.shared, trials).values()) == {1}
@@ -181,7 +182,7 @@ def test_a_head_without_cores_leaves_trials_and_the_classical_baseline_to_the_wo
     shared = f"{HOME}/shared"
     folders = f"--data {shared}/corpus --cache-dir {HOME}/cache --out {shared}/run"
     options = f"--space mfcc_fast --split speaker_kfold:4:1 --trials 2 --wandb disabled {folders}"
-    printed = first.run(f"cd {PROJECT} && .venv/bin/python search/run.py {options}", timeout=300)
+    printed = first.run(f"{TOKEN}cd {PROJECT} && .venv/bin/python search/run.py {options}", timeout=300)
     assert "joined the Ray cluster at" in printed and "2 cores" in printed
     events = read_events(made.shared / "run/events.jsonl")
     assert {trial.outcome for trial in trials_of(events).values()} <= {"completed", "stopped"}

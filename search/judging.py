@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from search.baselines import CLASSICAL_ROW as CLASSICAL
-from search.finalists import Round, runs_of
+from search.finalists import FOLDER, Round, runs_of
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from search.trial import TrialPlan, judge_classical, judge_trial
@@ -228,6 +228,19 @@ def mark_judged(the_round: Round, run_folder: Path, rows: Sequence[JudgedRow]) -
 
 def is_judged(the_round: Round, run_folder: Path) -> bool:
     return (the_round.folder(run_folder) / JUDGED_FILE).is_file()
+
+
+def last_predictions(run_folder: Path) -> Path | None:
+    """Every test clip's probabilities in the last round that was judged to its end, None where there is none."""
+    found = (run_folder / FOLDER).glob(f"round-*/{PREDICTIONS_FILE}")
+    judged = [path for path in found if path.with_name(JUDGED_FILE).is_file()]
+    return max(judged, key=lambda path: int(path.parent.name.partition("-")[2]), default=None)
+
+
+def emotions_of(predictions: pd.DataFrame) -> list[str]:
+    """The classes in a table of :data:`PREDICTIONS_FILE`, in the order of its columns."""
+    columns = [str(name) for name in predictions.columns]
+    return columns[columns.index("predicted") + 1 :]
 
 
 def best_training(the_round: Round, rows: Sequence[JudgedRow], trials: Mapping[int, StudyTrial]) -> StudyTrial | None:

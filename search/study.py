@@ -128,15 +128,21 @@ def seconds_used(events: list[Event]) -> float:
     return used + latest - start
 
 
-def gpu_seconds_used(events: Iterable[Event]) -> float:
-    """Seconds that the epochs of a record took, times the GPUs that a trial had then."""
-    used = gpus = 0.0
+def gpu_seconds_by_trial(events: Iterable[Event]) -> dict[int, float]:
+    """Seconds that the epochs of each trial of a record took, times the GPUs that a trial had then."""
+    used: dict[int, float] = {}
+    gpus = 0.0
     for event in events:
         if event["kind"] == RESOURCES:
             gpus = event["gpus"]
         elif event["kind"] == "epoch":
-            used += gpus * event["report"]["seconds"]
+            used[event["number"]] = used.get(event["number"], 0.0) + gpus * event["report"]["seconds"]
     return used
+
+
+def gpu_seconds_used(events: Iterable[Event]) -> float:
+    """GPU time of all trials of a record together, in seconds."""
+    return sum(gpu_seconds_by_trial(events).values())
 
 
 class ProposalSource(Protocol):

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from search.finalist_board import CSV_FILE as FINALISTS_FILE
-from search.finalists import read_rounds
-from search.judging import PREDICTIONS_FILE, is_judged
+from search.judging import emotions_of, last_predictions
 from search.leaderboard import CSV_FILE
 from search.result_keys import BEST_SCORE, SCORE
 from search.run_folder import BEST_FOLDER
@@ -37,7 +36,7 @@ def results_digest(folder: Path) -> str:
 def _sources(folder: Path) -> Iterator[Path]:
     tables = [folder / CSV_FILE, folder / FINALISTS_FILE]
     yield from (path for path in tables if path.is_file())
-    predictions = _predictions_file(folder)
+    predictions = last_predictions(folder)
     if predictions is not None:
         yield predictions
     yield from _bundle_files(folder)
@@ -47,12 +46,6 @@ def _bundle_files(folder: Path) -> list[Path]:
     """Of the winner's bundle; whatever else may lie there, audio stays here."""
     found = (folder / BEST_FOLDER).glob("*")
     return sorted(path for path in found if path.is_file() and path.suffix.lower() not in AUDIO_SUFFIXES)
-
-
-def _predictions_file(folder: Path) -> Path | None:
-    judged = [one for one in read_rounds(folder) if is_judged(one, folder)]
-    path = judged[-1].folder(folder) / PREDICTIONS_FILE if judged else None
-    return path if path is not None and path.is_file() else None
 
 
 def log_results(run: Any, folder: Path, config: Mapping[str, Any]) -> None:
@@ -73,10 +66,10 @@ def log_results(run: Any, folder: Path, config: Mapping[str, Any]) -> None:
             run.summary.update({BEST_SCORE: float(board[SCORE].max()), "trials": len(board)})
     if (folder / FINALISTS_FILE).is_file():
         logged["finalists"] = _table(pd.read_csv(folder / FINALISTS_FILE))
-    predictions = _predictions_file(folder)
+    predictions = last_predictions(folder)
     if predictions is not None:
         judged = pd.read_csv(predictions, dtype={"row": str, "speaker": str})
-        emotions = [str(name) for name in judged.columns[5:]]
+        emotions = emotions_of(judged)
         logged["recall_by_class"] = _table(recall_by_class(judged, emotions))
         logged["scores_by_speaker"] = _table(scores_by_speaker(judged, emotions))
         for name, rows in judged.groupby("row", sort=False):

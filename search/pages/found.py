@@ -11,17 +11,17 @@ import pandas as pd
 
 from search import run_folder
 from search.baselines import baselines_of
+from search.finalist_board import CSV_FILE as FINALISTS_FILE
+from search.finalist_board import MARKDOWN_FILE as VERDICTS_FILE
+from search.finalists import FOLDER as FINALISTS_FOLDER
 from search.inference_speed import Speed, read_speed
+from search.judging import PREDICTIONS_FILE, last_predictions
 from search.portfolio import ALLOCATED
 from search.record import Event, read_events
-from search.study import RESOURCES, StudyTrial, seconds_used, trials_of
+from search.study import StudyTrial, gpu_seconds_by_trial, seconds_used, trials_of
 from ser_data.errors import UserError
 from ser_models.trial import Baseline
 
-FINALISTS_FILE = "finalists.csv"
-VERDICTS_FILE = "finalists.md"
-_PREDICTIONS = "finalists/round-*/test_predictions.csv"
-_JUDGED_FILE = "judged.json"
 _TENSORS_FILE = "model.safetensors"
 _BUNDLE_FILE = "bundle.json"
 
@@ -78,12 +78,7 @@ class FoundSearch:
 
     def gpu_seconds(self) -> dict[int, float]:
         """Seconds of each trial's epochs times the GPUs that it had; empty where no trial had one."""
-        gpus, found = 0.0, dict.fromkeys(self.trials, 0.0)
-        for event in self.events:
-            if event["kind"] == RESOURCES:
-                gpus = event["gpus"]
-            elif event["kind"] == "epoch":
-                found[event["number"]] += gpus * event["report"]["seconds"]
+        found = dict.fromkeys(self.trials, 0.0) | gpu_seconds_by_trial(self.events)
         return found if any(found.values()) else {}
 
 
@@ -170,9 +165,11 @@ def find_run(folder: Path) -> FoundRun:
             problems.append(f"{search.folder} has no trial yet")
     finalists = _table(folder / FINALISTS_FILE, {"name", "role", "test_uar"}, problems)
     predictions = _predictions(folder, problems)
-    if finalists is not None and predictions is None and not any("test_predictions" in line for line in problems):
-        problems.append(f"{folder} has {FINALISTS_FILE} but no {_PREDICTIONS}: what its finalists said of each clip "
-                        "is gone, so there are no views of the models")  # fmt: skip
+    if finalists is not None and predictions is None and not any(PREDICTIONS_FILE in line for line in problems):
+        problems.append(
+            f"{folder} has {FINALISTS_FILE} but no {FINALISTS_FOLDER}/round-*/{PREDICTIONS_FILE}: what its finalists "
+            "said of each clip is gone, so there are no views of the models"
+        )
     bundles = [_find_bundle(one.folder, problems) for one in searches if one.trials]
     whole = [bundle for bundle in bundles if bundle is not None]
     verdicts = _verdicts(folder) if finalists is not None else []
@@ -227,11 +224,8 @@ def _table(path: Path, needed: set[str], problems: list[str]) -> pd.DataFrame | 
 
 def _predictions(folder: Path, problems: list[str]) -> pd.DataFrame | None:
     """Those of the last round that was judged to its end."""
-    rounds = [path for path in folder.glob(_PREDICTIONS) if (path.parent / _JUDGED_FILE).is_file()]
-    if not rounds:
-        return None
-    last = max(rounds, key=lambda path: int(path.parent.name.partition("-")[2] or 0))
-    return _table(last, {"row", "clip", "speaker", "emotion", "predicted"}, problems)
+    last = last_predictions(folder)
+    return _table(last, {"row", "clip", "speaker", "emotion", "predicted"}, problems) if last is not None else None
 
 
 def _find_bundle(folder: Path, problems: list[str]) -> FoundBundle | None:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crema_d.crowd import vote_shares
+from search.judging import emotions_of
 from search.run_folder import write_atomically
 from ser_data.corpus import Corpus, open_corpus
 from ser_data.errors import UserError
@@ -180,7 +181,7 @@ def judged_rows(predictions: pd.DataFrame, corpus: Corpus | None) -> list[Judged
         predictions: one row a clip and row of the board
         corpus: what it is of, None where it is not at hand
     """
-    emotions = tuple(predictions.columns[list(predictions.columns).index("predicted") + 1 :])
+    emotions = tuple(emotions_of(predictions))
     index = {name: place for place, name in enumerate(emotions)}
     about = None
     if corpus is not None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import wandb
 
+import wandb
 from search.record import Record, lock_record
 from search.sync_wandb import main
 from ser_data.errors import UserError

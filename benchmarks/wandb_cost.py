@@ -4,8 +4,8 @@
 
 Trains trials of a space in this process, one after the other, and tells W&B of every epoch through the search's own
 tracker, whose server runs in a process of its own. Printed: how long an epoch's report waits for the tracker (the only
-thing that a trial could wait for), the CPU time a trial of the tracker's threads and of W&B's own service, and both as a
-share of the trial's own, which is what a trial loses where all cores are busy. Once a search: CPU seconds until the
+thing that a trial could wait for), the CPU time a trial of the tracker's threads and of W&B's own service, and both as
+a share of the trial's own, which is what a trial loses where all cores are busy. Once a search: CPU seconds until the
 sweep stands. Without --data the sample corpus is made first. The goal: 1 %.
 """
 
@@ -105,11 +105,12 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
             tracker.on_event(trial, {"kind": "done"})
         training = time.thread_time() - training  # this thread trains, with one thread of torch's
     threads, service = time.process_time() - everything - training, _service_seconds() - service
+    per_trial = [1e3 * spent / options.trials for spent in (training, threads, service)]
     print(
-        f"{options.mode}: {options.trials} trials of {training / options.trials:.1f} CPU seconds, {len(waits)} epochs; a "
-        f"report waits {1e6 * sum(waits) / len(waits):.0f} microseconds; CPU a trial: {1e3 * threads / options.trials:.0f} "
-        f"ms of the search's process, {1e3 * service / options.trials:.0f} ms of W&B's service, together "
-        f"{(threads + service) / training:.2%} of the trial's; once a search {once:.1f} s"
+        f"{options.mode}: {options.trials} trials of {per_trial[0] / 1e3:.1f} CPU seconds, {len(waits)} epochs; a report "
+        f"waits {1e6 * sum(waits) / len(waits):.0f} microseconds; CPU a trial: {per_trial[1]:.0f} ms of the search's "
+        f"process, {per_trial[2]:.0f} ms of W&B's service, together {(threads + service) / training:.2%} of the "
+        f"trial's; once a search {once:.1f} s"
     )
 
 

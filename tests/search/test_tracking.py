@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 
+import wandb
 from search.study import StudyTrial
 from search.tracking import Tracker, choose_mode
 from ser_data.errors import UserError

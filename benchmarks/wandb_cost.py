@@ -105,12 +105,12 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
             tracker.on_event(trial, {"kind": "done"})
         training = time.thread_time() - training  # this thread trains, with one thread of torch's
     threads, service = time.process_time() - everything - training, _service_seconds() - service
-    per_trial = [1e3 * spent / options.trials for spent in (training, threads, service)]
+    own, ours, theirs = (1e3 * spent / options.trials for spent in (training, threads, service))
     print(
-        f"{options.mode}: {options.trials} trials of {per_trial[0] / 1e3:.1f} CPU seconds, {len(waits)} epochs; a report "
-        f"waits {1e6 * sum(waits) / len(waits):.0f} microseconds; CPU a trial: {per_trial[1]:.0f} ms of the search's "
-        f"process, {per_trial[2]:.0f} ms of W&B's service, together {(threads + service) / training:.2%} of the "
-        f"trial's; once a search {once:.1f} s"
+        f"{options.mode}: {options.trials} trials of {own / 1e3:.1f} CPU seconds, {len(waits)} epochs; a report waits "
+        f"{1e6 * sum(waits) / len(waits):.0f} microseconds; CPU a trial: {ours:.0f} ms of the search's process, "
+        f"{theirs:.0f} ms of W&B's service, together {(ours + theirs) / own:.2%} of the trial's; once a search "
+        f"{once:.1f} s"
     )
 
 

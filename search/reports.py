@@ -7,10 +7,22 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from search.result_keys import EPOCH, EXTRAS, FACTS, HITS, METRICS, NUM_PARAMETERS
+from search.result_keys import (
+    CACHE_HITS,
+    CACHE_MISSES,
+    EPOCH,
+    EXTRAS,
+    FACTS,
+    GPU_MEMORY,
+    HITS,
+    LEARNING_RATE,
+    METRICS,
+    NUM_PARAMETERS,
+)
 
+_OPTIONAL = (HITS, NUM_PARAMETERS, LEARNING_RATE, GPU_MEMORY, CACHE_HITS, CACHE_MISSES)
 #: Names that no fact or extra may have, those of the columns beside it in ``epochs.parquet`` among them.
-RESERVED = frozenset({EPOCH, *METRICS, HITS, NUM_PARAMETERS, "learning_rate", "trial_id", "number"})
+RESERVED = frozenset({EPOCH, *METRICS, *_OPTIONAL, "trial_id", "number"})
 
 
 class BadReport(Exception):
@@ -43,7 +55,7 @@ def check_report(number: int, report: Mapping[str, Any]) -> dict[str, Any]:
         if not _is_finite(value):
             raise BadReport(f"trial {number}, epoch {epoch}: {key} is {value!r}, not a finite number")
         checked[key] = value
-    for key in (HITS, NUM_PARAMETERS, "learning_rate"):
+    for key in _OPTIONAL:
         if key in report:
             checked[key] = report[key]
     for kind, named in (("a fact", dict(report.get(FACTS, ()))), ("an extra", dict(report.get(EXTRAS, ())))):

@@ -4,6 +4,11 @@ EPOCH = "epoch"
 SCORE = "val_uar"  # unweighted average recall on validation speakers: what selects
 BEST_SCORE = f"best_{SCORE}"  # the best so far, as W&B shows it
 METRICS = ("train_loss", "val_loss", SCORE, "val_accuracy", "val_macro_f1", "seconds", "clips_per_second")
+GPU_MEMORY = "gpu_memory_mb"  # most that an epoch held, in MB; on GPUs
+CACHE_HITS, CACHE_MISSES = "cache_hits", "cache_misses"  # cached arrays that were found and computed since the last one
+LEARNING_RATE = "learning_rate"
+#: What an epoch tells of the machine: no two trainings agree in it.
+MEASURED = ("seconds", "clips_per_second", GPU_MEMORY, CACHE_HITS, CACHE_MISSES)
 HITS = "val_hits"  # correct clips per validation speaker and emotion, for the interval over speakers
 NUM_PARAMETERS = "num_parameters"
 EXTRAS = "extras"  # what else an epoch measured, as [name, value] pairs; keys of the report once it is checked

@@ -18,9 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 from search.encoders import ENCODER
 from search.inference_speed import measure_speed
-from search.result_keys import EPOCH, EXTRAS, FACTS, NUM_PARAMETERS, PRECISION, SCORE
+from search.result_keys import (
+    CACHE_HITS,
+    CACHE_MISSES,
+    EPOCH,
+    EXTRAS,
+    FACTS,
+    GPU_MEMORY,
+    LEARNING_RATE,
+    NUM_PARAMETERS,
+    PRECISION,
+    SCORE,
+)
 from search.space import full_length
 from search.watchdog import Watchdog
+from ser_data.cache_use import cache_use
 from ser_data.errors import UserError
 from ser_data.node_folder import FullDiskError
 from ser_data.seeds import derive_seed
@@ -132,13 +144,14 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
     folder.mkdir(parents=True, exist_ok=True)
     error_file(Path(plan.run_folder), number).unlink(missing_ok=True)  # of an earlier try
     try:
+        cache_use.take()  # of the trial before
         trial = _build(number, config, plan)
         load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
         for result in trial.trainer.history:
             yield _report(trial, result)
         for result in trial.trainer.run():
             _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
-            yield _report(trial, result)
+            yield {**_report(trial, result), **_measured(plan)}
     except (DiskFullError, FullDiskError):
         raise  # not of the trial's making
     except Exception as error:
@@ -316,6 +329,20 @@ def _report(trial: Any, result: Any) -> dict[str, Any]:
     if PRECISION in told:
         # a checkpoint from another kind of device may have brought its own
         told[PRECISION] = getattr(trial.trainer, "precision", told[PRECISION])
+    rates = result.learning_rates if len(result.learning_rates) > 1 else {}
+    measured = {**{f"{LEARNING_RATE}_{group}": rate for group, rate in rates.items()}, **result.extras}
     # pairs, since Tune would flatten a dictionary
-    facts, extras = ([list(pair) for pair in named.items()] for named in (told, result.extras))
+    facts, extras = ([list(pair) for pair in named.items()] for named in (told, measured))
     return {**result.to_dict(), NUM_PARAMETERS: trial.num_parameters, FACTS: facts, EXTRAS: extras}
+
+
+def _measured(plan: TrialPlan) -> dict[str, int]:
+    """What the epoch that just ended took of the machine beside its time; nothing where there is nothing to tell."""
+    import torch
+
+    found = {}
+    if plan.task.get("device") == "cuda":
+        found[GPU_MEMORY] = round(torch.cuda.max_memory_allocated() / 2**20)
+        torch.cuda.reset_peak_memory_stats()
+    hits, misses = cache_use.take()
+    return {**found, CACHE_HITS: hits, CACHE_MISSES: misses} if hits or misses else found

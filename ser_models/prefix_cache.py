@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ser_data.cache_use import cache_use
 from ser_data.errors import UserError
 from ser_data.node_files import DamagedFileError
 from ser_data.node_folder import FullDiskError, NodeFolder, size_text
@@ -179,6 +180,7 @@ class PrefixCache:
         for name, stream in streams.items():
             with self._shared.explained(needed=0), suppress(FileNotFoundError, DamagedFileError):
                 found[name] = self._open(stream)
+        cache_use.hits += len(found)
         missing = {name: stream for name, stream in streams.items() if name not in found}
         if missing:
             with self._locked(missing):
@@ -211,6 +213,8 @@ class PrefixCache:
                     print(f"cached outputs {path} are damaged ({damage}): computing them again", file=sys.stderr)
                     path.unlink(missing_ok=True)
         missing = {name: stream for name, stream in streams.items() if name not in found}
+        cache_use.hits += len(found)
+        cache_use.misses += len(missing)
         if missing:
             with self._writers(missing, batches) as writers:
                 needed = sum(writer.layout.total_bytes for writer in writers.values())

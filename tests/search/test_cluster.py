@@ -1,11 +1,12 @@
 """Joining a cluster: an address where nobody answers costs seconds, and what an earlier cluster left is no cluster."""
 
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from search.cluster import _running_cluster, joined_cluster
+from search.cluster import _running_cluster, _without_secrets, joined_cluster
 from ser_data.errors import UserError
 
 
@@ -38,3 +39,10 @@ def test_a_cluster_that_is_gone_is_not_joined(closed_port: int, monkeypatch: pyt
     assert _running_cluster() is None
     monkeypatch.setattr("ray._private.utils.read_ray_address", lambda *_: None)
     assert _running_cluster() is None
+
+
+def test_rays_processes_are_started_without_the_key_of_wandb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "planted")
+    with _without_secrets():
+        assert "WANDB_API_KEY" not in os.environ  # which they inherit
+    assert os.environ["WANDB_API_KEY"] == "planted"

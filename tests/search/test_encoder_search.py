@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from search.encoder_axis import EncoderAxis
 from search.families import get_family
 from search.record import read_events
+from search.result_keys import MEASURED
 from search.space import load_space
 from search.trial import TrialPlan, check_configurations, task_and_settings
 from ser_data.corpus import open_corpus
@@ -54,7 +55,7 @@ def events_of(folder: Path) -> list[dict[str, Any]]:
     events = [event for event in read_events(folder / "events.jsonl") if event["kind"] not in of_sittings]
     for event in events:
         event.pop("at", None)
-        for measured in ("seconds", "clips_per_second"):
+        for measured in MEASURED:
             event.get("report", {}).pop(measured, None)
     return events
 

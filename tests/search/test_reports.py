@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from search.reports import RESERVED, BadReport, check_report
-from search.result_keys import METRICS
+from search.result_keys import MEASURED, METRICS
 from search.trial import TrialPlan, epochs_of_trial
 from ser_models.task import Task
 from ser_models.training import EpochResult
@@ -61,7 +61,7 @@ def test_none_of_them_takes_a_name_that_every_report_has(name: str, kind: str, s
 
 
 def test_the_reserved_names_are_those_of_all_that_is_reported_and_of_columns_beside_it() -> None:
-    reported = set(epoch(1, FAIR, learning_rate=0.1))
+    reported = set(epoch(1, FAIR, learning_rate=0.1)) | set(MEASURED)
     assert {*reported, *METRICS, "trial_id", "number"} == set(RESERVED)
 
 

@@ -19,6 +19,7 @@ from search.trial import (
     task_and_settings,
     trial_folder,
 )
+from ser_data.cache_use import cache_use
 from ser_models.task import Task
 
 
@@ -37,6 +38,26 @@ def test_a_trial_reports_every_epoch_with_its_size(plan: TrialPlan) -> None:
     reports = list(epochs_of_trial(0, {"x": 0.25}, plan))
     assert [report["epoch"] for report in reports] == [1, 2, 3]
     assert {report["num_parameters"] for report in reports} == {7}
+
+
+def test_an_epoch_tells_each_groups_rate_and_what_was_found_in_caches_and_all_of_it_is_recorded(
+    plan: TrialPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.search.knob_family import KnobTrainer
+
+    result_of = KnobTrainer._result
+
+    def result(self: KnobTrainer, epoch: int) -> Any:
+        cache_use.hits += 3 - epoch  # 2 in the first epoch, 1, 0
+        return dataclasses.replace(result_of(self, epoch), learning_rates={"head": 0.1, "layer.0": 0.01})
+
+    monkeypatch.setattr(KnobTrainer, "_result", result)
+    cache_use.misses = 5  # of the trial before
+    recorded = [check_report(0, report) for report in epochs_of_trial(0, {"x": 0.25}, plan)]
+    assert [(report["learning_rate_head"], report["learning_rate_layer.0"]) for report in recorded] == [(0.1, 0.01)] * 3
+    assert [report.get("cache_hits") for report in recorded] == [2, 1, None]
+    assert [report.get("cache_misses") for report in recorded] == [0, 0, None]
+    assert "gpu_memory_mb" not in recorded[0]
 
 
 def test_an_epoch_is_on_disk_before_it_is_reported(plan: TrialPlan, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def killed_and_resumed(
     return folder, out + error
 
 
+@pytest.mark.slow
 def test_a_killed_search_is_one_sweep_with_one_run_a_trial_and_its_key_is_in_no_file(
     killed_and_resumed: tuple[Path, str], wandb_server: WandbServer, ray_files: Path
 ) -> None:

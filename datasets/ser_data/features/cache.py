@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_data.cache_use import cache_use
 from ser_data.corpus import Corpus
 from ser_data.features.clip_frames import ClipFrames
 from ser_data.features.frames_file import SUFFIX, expected_bytes, open_frames, write_frames
@@ -77,16 +78,17 @@ class FeatureCache:
             "view": None if views is None else views.key(view),
         }
         with self._shared.explained(needed=0), suppress(FileNotFoundError, DamagedFileError):
-            return open_frames(path, key=key)
+            return _counted(open_frames(path, key=key))
         with self._shared.explained(needed=0), self._shared.locked([name]):
             try:
-                return open_frames(path, key=key)  # somebody else computed it while we waited
+                return _counted(open_frames(path, key=key))  # somebody else computed it while we waited
             except FileNotFoundError:
                 pass
             except DamagedFileError as damage:
                 print(f"cached features {path} are damaged ({damage}): computing them again", file=sys.stderr)
                 path.unlink(missing_ok=True)
             self._compute(corpus, settings, views, view, path, key, jobs)
+            cache_use.misses += 1
             return open_frames(path, key=key)
 
     def _compute(
@@ -119,6 +121,11 @@ class FeatureCache:
                 waveforms.unmap()  # half a gigabyte for CREMA-D, in a worker that goes on to train
                 with suppress(OSError):
                     partial_path.unlink(missing_ok=True)
+
+
+def _counted(found: ClipFrames) -> ClipFrames:
+    cache_use.hits += 1
+    return found
 
 
 def _spread(

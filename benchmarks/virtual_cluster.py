@@ -184,10 +184,12 @@ class VirtualActors:
     def get_live_actors_resources(self) -> dict[str, float]:
         return {"GPU": sum(worker.gpus for worker in self._workers.values())}
 
-    def is_actor_started(self, actor: VirtualActor) -> bool:
-        return actor in self._workers
+    # arguments have the names that Tune calls them by
 
-    def is_actor_failed(self, actor: VirtualActor) -> bool:
+    def is_actor_started(self, tracked_actor: VirtualActor) -> bool:
+        return tracked_actor in self._workers
+
+    def is_actor_failed(self, tracked_actor: VirtualActor) -> bool:
         return False
 
     def add_actor(
@@ -199,12 +201,12 @@ class VirtualActors:
         self._pending[actor] = kwargs["config"], float(resource_request.required_resources.get("GPU", 0.0))
         return actor
 
-    def remove_actor(self, actor: VirtualActor, kill: bool = False, stop_future: object = None) -> bool:
+    def remove_actor(self, tracked_actor: VirtualActor, kill: bool = False, stop_future: object = None) -> bool:
         """Let a worker go; whether it had begun to start, so that it will say when it has stopped."""
-        if self._pending.pop(actor, None) is not None:
+        if self._pending.pop(tracked_actor, None) is not None:
             return False
-        self.clear_actor_task_futures(actor)
-        self._at(self._clock.now + self._costs.hop, actor, lambda: self._stop(actor))
+        self.clear_actor_task_futures(tracked_actor)  # an earlier wish that it stops among them
+        self._at(self._clock.now + self._costs.hop, tracked_actor, lambda: self._stop(tracked_actor))
         return True
 
     def schedule_actor_task(

@@ -183,3 +183,15 @@ def test_the_made_up_landscape_is_smooth_and_half_of_all_configurations_are_bett
         assert landscape.quality(nudged, trial.distributions) == pytest.approx(qualities[-1], abs=0.05)
     assert 15 < sum(quality > 0.5 for quality in qualities) < 45
     assert max(qualities) > 0.85
+
+
+def test_tune_finds_what_it_calls_on_an_actor_manager_by_the_same_names() -> None:
+    """Tune's controller knows Ray's; an argument of another name would end a simulation at its end."""
+    import inspect
+
+    from ray.air.execution._internal import RayActorManager
+
+    for name in ("is_actor_started", "is_actor_failed", "remove_actor", "schedule_actor_task", "add_actor", "next",
+                 "clear_actor_task_futures"):  # fmt: skip
+        wanted = inspect.signature(getattr(RayActorManager, name)).parameters
+        assert list(wanted) == list(inspect.signature(getattr(VirtualActors, name)).parameters), name

@@ -4,8 +4,10 @@
 #
 # It stands at the root, beside the files that it reads: `make`, CI and a cluster's nodes all start here, before
 # any Python of ours can be imported. PYTHON=... names the interpreter; otherwise the first that fits is taken.
+# EXTRAS=... names the extras of pyproject.toml to install; a cluster's nodes take others than a developer.
 set -eu
 cd "$(dirname "$0")"
+extras=${EXTRAS:-sample,dev}
 
 fail() {
     printf 'set-up: %s\n' "$@" >&2
@@ -46,6 +48,7 @@ find_python() {
 fingerprint() {
     {
         pwd -P
+        echo "$extras"
         cat pyproject.toml constraints.txt
         find datasets search ser_models -name __init__.py | LC_ALL=C sort
     } | cksum | tr ' ' '-'
@@ -93,7 +96,7 @@ fi
 
 # Whatever happens from here on, .venv does not count as built until the last line.
 rm -f "$stamp"
-.venv/bin/python -m pip install $quiet --disable-pip-version-check -c constraints.txt -e '.[sample,dev]' ||
+.venv/bin/python -m pip install $quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]" ||
     fail 'pip could not install the packages; its message stands above, and .venv does not count as built.' \
         'Mend the cause (a missing network, a full disk) and run the same command again.'
 printf '%s\n' "$wanted" >"$stamp"

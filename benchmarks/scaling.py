@@ -118,6 +118,9 @@ def simulate(options: argparse.Namespace, nodes: int, seed: int) -> dict[str, An
         number, best = max(trials, key=lambda pair: pair[1].best_score)
         starts = sorted(meter.starts)
         last_start = starts[-1]
+        # what proposals are worth, whatever was cut: in the order in which they were made
+        levels = [work.true_level(number) for number, _ in sorted(trials, key=lambda pair: pair[1].number)]
+        quarter = max(1, len(levels) // 4)
         filled = starts[min(sum(one.concurrent for one in resources), len(starts)) - 1]
         return {
             "space": options.space, "seed": seed, "speed": options.speed, "nodes": nodes, "gpus": gpus,
@@ -130,6 +133,9 @@ def simulate(options: argparse.Namespace, nodes: int, seed: int) -> dict[str, An
             "driver_busy": busy, "driver_cpu": computed,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "best": best.best_score, "best_level": work.true_level(number),
+            "level_of_quarters": [
+                sum(part) / len(part) for part in (levels[i : i + quarter] for i in range(0, len(levels), quarter))
+            ],
             "median_trial_seconds": sorted(trial.seconds for _, trial in trials)[len(trials) // 2],
             "mean_trial_seconds": sum(trial.seconds for _, trial in trials) / len(trials),
             "of_spaces": [len(study.trials) for study in studies],
@@ -203,9 +209,11 @@ def _watch(searches: Sequence[Any], studies: Sequence[Any], folder: Path, view: 
 
     from search.portfolio_session import keep_board
     from search.session import watch
+    from search.tracking import Tracker
 
     for search, study in zip(searches, studies, strict=True):
-        watch(search, study, view, "disabled", stack)
+        tracker = Tracker(search.folder, search.config, mode="disabled", project="", entity=None, say=view.say)
+        watch(search, study, view, stack.enter_context(tracker))
     if len(searches) > 1:
         whole: Any = SimpleNamespace(members=searches, folder=folder, config=searches[0].config)
         board = keep_board(whole, studies)

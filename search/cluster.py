@@ -8,8 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from search.autoscaling import planned_nodes, total
 from ser_data.errors import UserError
 
 # Ray reads these when it is imported or when its processes start, so they are set before the import below
@@ -30,6 +34,7 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the board has the reason, the trial's folder the traceback
     "OMP_NUM_THREADS": "1",  # trials set their own number of threads
 }
+_SECRETS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,23 @@ class Cluster:
 
     Attributes:
         description: one line for the user
-        cpus: cores of all nodes
-        gpus: GPUs of all nodes
+        cpus: cores of all nodes, those that its launcher may still start among them
+        gpus: GPUs of all nodes, likewise
+        joined: whether it was there before, and may have nodes that differ from this machine
+        hint: how it grows, for the user; empty where it cannot
     """
 
     description: str
     cpus: int
     gpus: int
+    joined: bool = False
+    hint: str = ""
+
+    def introduce(self, folder: Path, console: Console) -> None:
+        """Say what the search in *folder* runs on."""
+        for line in (f"{self.description}: {self.cpus} cores, {self.gpus} GPUs; results in {folder}", self.hint):
+            if line:
+                console.print(line, soft_wrap=True, highlight=False)
 
 
 @contextlib.contextmanager
@@ -74,13 +89,28 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
                 _check_reachable(address)
             ray.init(address=where, **quiet)
             description = f"joined the Ray cluster at {where}"
+            _keep_keys_here()
         else:
             # trials exchange epochs, not arrays: features are mapped from disk, so the object store stays small
-            ray.init(
-                address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=100 * 2**20, **quiet
-            )
+            with _without_secrets():
+                ray.init(
+                    address="local", num_cpus=num_cpus, include_dashboard=False, object_store_memory=100 * 2**20,
+                    **quiet,
+                )  # fmt: skip
             description = "started Ray on this machine"
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        told = " ".join(str(error).split())
+        if told.startswith("Version mismatch"):
+            raise UserError(
+                f"--address {address}: this Python or Ray is not the cluster's. {told}. Use the same on every machine: "
+                "build .venv there with the same Python (sh build_venv.sh), and start Ray with .venv/bin/ray."
+            ) from error
+        if isinstance(error, ray.exceptions.AuthenticationError) or "authentication token" in told:
+            raise UserError(
+                f"--address {address}: the cluster wants its token, which this shell does not show. Copy "
+                "~/.ray/auth_token from the cluster's head to the same place here (mode 600), "
+                "export RAY_AUTH_MODE=token, and try again."
+            ) from error
         raise UserError(
             f"--address {address}: no Ray cluster could be joined there ({str(error).splitlines()[0]}). Accepted are "
             "auto, local, or a head's HOST:PORT as `ray start --head` prints it. Start one, or use --address local."
@@ -92,10 +122,48 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # it lists failed trials by ids that nobody else uses
     try:
-        resources = ray.cluster_resources()
-        yield Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
+        yield _described(description, joins, ray.get_runtime_context().gcs_address)
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_secrets() -> Iterator[None]:
+    """The driver alone talks to W&B: Ray's processes, which inherit its environment, and their files get no key."""
+    kept = {name: os.environ.pop(name) for name in _SECRETS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _described(description: str, joined: bool, address: str) -> Cluster:
+    import ray
+
+    planned = planned_nodes() if joined else []
+    if planned:
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus, gpus = (max(total(there, name), total(planned, name)) for name in ("CPU", "GPU"))
+        hint = "its launcher starts nodes when trials wait, and ends those that stay idle"
+        return Cluster(description, cpus, gpus, joined, hint)
+    resources = ray.cluster_resources()
+    shows = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+    start = f"{shows}.venv/bin/ray start --address={address}"
+    # trials at a time are counted once a sitting
+    hint = f"more machines count from the next start or --resume on; each joins with: {start}" if joined else ""
+    return Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), joined, hint)
+
+
+def _keep_keys_here() -> None:
+    """Keep Tune from sending the keys of a cloud that may be in the driver's shell to every node.
+
+    It puts them into the trials' runtime environment, which the dashboard shows; a node has a role of its own.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE = {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")
+    }
 
 
 def _let_trials_use_waiting_workers() -> None:

@@ -8,7 +8,7 @@ have the plain name.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from search.answers import Corner, NamedByRange, Pinned
@@ -91,6 +91,13 @@ class EncoderAxis(Space):
     def corners(self) -> Iterator[dict[str, Value]]:
         """As for one encoder, for each of them in turn."""
         return ({ENCODER: label, **config} for label, member in self.members.items() for config in member.corners())
+
+    def put_every_question(self, wrap: Callable[[Parameters], Parameters]) -> None:
+        """As for one encoder, for each of them in turn, under the names that configurations have; then which."""
+        for member in self.members.values():
+            member.put_every_question(wrap)
+        if ENCODER not in self.pins:
+            wrap(Corner({}, high=False)).suggest_categorical(ENCODER, tuple(self.members))
 
     def smallest_and_largest(self) -> tuple[dict[str, Value], ...]:
         """As for one encoder, for each of them in turn."""

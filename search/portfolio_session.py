@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from rich.console import Console
@@ -51,13 +51,16 @@ from search.session import (
     open_study,
     prepare,
     run_finalists,
-    tracking_mode,
     watch,
+    watch_nodes,
 )
 from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
 from search.tuning import Resources, choose_resources, tune_several
+
+if TYPE_CHECKING:
+    from search.tracking import Tracker
 
 MEMBERS = "members"  # in config.json: marks a search over several spaces
 
@@ -118,19 +121,37 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
             run_folder.save(search.folder, search.config)
             if search.arguments.finalists:
                 check_can_be_judged(data[0])
-            with ExitStack() as stack:
-                record = stack.enter_context(Record(search.record_file, search.lock))
-                records = [
-                    stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
-                    for member in search.members
-                ]
-                ending, outcome = _sit(search, data, record, records, console)
-            return _conclude(search, ending, console, outcome)
+            with _tracked(search, console) as trackers:
+                with ExitStack() as stack:
+                    record = stack.enter_context(Record(search.record_file, search.lock))
+                    records = [
+                        stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
+                        for member in search.members
+                    ]
+                    ending, outcome = _sit(search, data, record, records, console, trackers[1:])
+                code = _conclude(search, ending, console, outcome)
+                for tracker in trackers:
+                    tracker.conclude(interrupted=ending == INTERRUPTED or outcome.interrupted)
+            return code
         except KeyboardInterrupt:
             return say_interrupted(search.folder, console)
         except OSError as error:
             raise_if_full(error, search.folder)
             raise
+
+
+@contextmanager
+def _tracked(search: PortfolioSearch, console: Console) -> Iterator[list["Tracker"]]:
+    """W&B's view of the whole search, then of each member, which is a sweep of its own."""
+    from search.tracking import teller, track
+
+    say = teller(console)
+    with ExitStack() as stack:
+        searches = [(search.folder, search.config), *((member.folder, member.config) for member in search.members)]
+        yield [
+            stack.enter_context(track(folder, config, search.arguments, say, upload_from=search.folder))
+            for folder, config in searches
+        ]
 
 
 @contextmanager
@@ -196,14 +217,18 @@ def _is_finished(search: PortfolioSearch, records: Sequence[Sequence[Event]]) ->
 
 
 def _sit(
-    search: PortfolioSearch, data: Sequence[TaskData], record: Record, records: Sequence[Record], console: Console
+    search: PortfolioSearch,
+    data: Sequence[TaskData],
+    record: Record,
+    records: Sequence[Record],
+    console: Console,
+    trackers: Sequence["Tracker"],
 ) -> tuple[str, Outcome]:
     """Run what is left of the budget, and the finalists; returns what ended the search, and what came of these."""
     from search.cluster import joined_cluster
     from search.tune_adapters import SittingStopper
 
     arguments = search.arguments
-    mode, line = tracking_mode(arguments)
     used = _seconds_used([record.events, *(one.events for one in records)])
     studies = [
         open_study(member, one, num_trials=run_folder.UNBOUNDED, space=member.space.name)
@@ -215,10 +240,7 @@ def _sit(
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
-        console.print(
-            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
-            soft_wrap=True,
-        )
+        cluster.introduce(search.folder, console)
         resources = [
             choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
             for member in search.members
@@ -234,13 +256,12 @@ def _sit(
         machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
+            watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
-            if line:
-                view.say(line)
             board = keep_board(search, studies)
-            for member, study in zip(search.members, studies, strict=True):
-                watch(member, study, view, mode, stack)
+            for member, study, tracker in zip(search.members, studies, trackers, strict=True):
+                watch(member, study, view, tracker)
                 study.listeners.append(board)
             stack.enter_context(view)
             for member, study, plan, one in zip(search.members, studies, plans, resources, strict=True):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.autoscaling import planned_nodes
 from search.baselines import check_baseline
 from search.encoders import ENCODER
 from search.run_folder import write_atomically
@@ -60,7 +61,8 @@ def prepare_node(
     import ray
 
     folder = Path(plan.run_folder)
-    cores, gpus = largest_node(ray.nodes(), with_gpu=resources.gpus > 0)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores, gpus = largest_node([*alive, *planned_nodes()], with_gpu=resources.gpus > 0)
     for left_over in (ERROR_FILE, PROGRESS_FILE):  # of an earlier sitting
         (folder / left_over).unlink(missing_ok=True)
     # its process ends with it and gives back its memory; a second try would only fail the same way, later
@@ -89,11 +91,10 @@ def largest_node(nodes: Sequence[Mapping[str, Any]], *, with_gpu: bool) -> tuple
     """Cores of the node that has most of them, and the GPU that it gives.
 
     Args:
-        nodes: as ``ray.nodes()`` lists them
+        nodes: resources of each by name, as Ray counts them; nodes that a launcher may still start among them
         with_gpu: whether a GPU is needed; then nodes without one do not count
     """
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    fitting = [node for node in alive if not with_gpu or node.get("GPU", 0) >= 1]
+    fitting = [node for node in nodes if not with_gpu or node.get("GPU", 0) >= 1]
     cores = max((int(node.get("CPU", 0)) for node in fitting), default=1)
     return max(cores, 1), int(with_gpu)
 

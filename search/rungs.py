@@ -84,6 +84,24 @@ def rung_epochs(grace: int, reduction_factor: int, max_epochs: int) -> list[int]
     return epochs
 
 
+def rungs_reached(
+    scheduler: str, *, grace: int, reduction_factor: int, max_epochs: int, number: int, epochs: int
+) -> list[int]:
+    """Epochs of the rungs that trial *number* reached in *epochs* epochs; none under a rule without rungs.
+
+    >>> rungs_reached("asha", grace=2, reduction_factor=3, max_epochs=30, number=0, epochs=7)
+    [2, 6]
+    >>> rungs_reached("hyperband", grace=2, reduction_factor=3, max_epochs=30, number=1, epochs=7)
+    [6]
+    """
+    if scheduler in ("median", "none"):
+        return []
+    rungs = rung_epochs(grace, reduction_factor, max_epochs)
+    if scheduler == "hyperband" and rungs:
+        rungs = rungs[number % len(rungs) :]
+    return [rung for rung in rungs if rung <= epochs]
+
+
 @dataclass
 class Asha:
     """Asynchronous successive halving, stopping variant (Li et al. 2020, arXiv 1810.05934).

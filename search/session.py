@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -50,7 +51,9 @@ from search.tuning import Resources, choose_resources, tune_study
 from ser_data.errors import UserError
 
 if TYPE_CHECKING:
+    from search.cluster import Cluster
     from search.proposals import Proposer
+    from search.tracking import Tracker
 
 
 def run(arguments: Arguments, command: str, console: Console) -> int:
@@ -62,6 +65,8 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     Raises:
         UserError: something the user can mend; nothing that was there is lost
     """
+    from search.tracking import teller, track
+
     search = open_search(arguments, command)
     try:
         if arguments.resume is not None and arguments.finalists:
@@ -74,11 +79,14 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         data = load_data(search, console)
         if search.arguments.finalists:
             check_can_be_judged(data)
-        with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
-            if record.lost_bytes:
-                console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
-            ending, outcome = _sit(search, data, record, console)
-        return conclude(search, ending, console, finalists=outcome)
+        with track(search.folder, search.config, search.arguments, teller(console)) as tracker:
+            with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
+                if record.lost_bytes:
+                    console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
+                ending, outcome = _sit(search, data, record, console, tracker)
+            code = conclude(search, ending, console, finalists=outcome)
+            tracker.conclude(interrupted=ending == INTERRUPTED or outcome.interrupted)
+        return code
     except KeyboardInterrupt:  # before Ray runs, or after: while it runs, the signal ends the sitting
         return say_interrupted(search.folder, console)
     except OSError as error:
@@ -88,13 +96,12 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         search.lock.release()
 
 
-def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tuple[str, Outcome]:
+def _sit(search: Search, data: TaskData, record: Record, console: Console, tracker: "Tracker") -> tuple[str, Outcome]:
     """Run what is left of the search, and its finalists; returns what ended the search, and what came of these."""
     from search.cluster import joined_cluster
     from search.tune_adapters import SittingStopper
 
     arguments = search.arguments
-    mode, line = tracking_mode(arguments)
     used = seconds_used(record.events)
     study = open_study(search, record, num_trials=search.num_trials)
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
@@ -103,23 +110,19 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console) -> tu
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
-        console.print(
-            f"{cluster.description}: {cluster.cpus} cores, {cluster.gpus} GPUs; results in {search.folder}",
-            soft_wrap=True,
-        )
+        cluster.introduce(search.folder, console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
         study.take_resources(resources.cpus, resources.gpus)
         trial_plan = make_trial_plan(search, data, resources)
         with ExitStack() as stack:
+            watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(
                 console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
                 seconds_left=stopper.seconds_left,
             )  # fmt: skip
-            if line:
-                view.say(line)
-            watch(search, study, view, mode, stack)
+            watch(search, study, view, tracker)
             stack.enter_context(view)
             if search.family.prepare and study.remaining and not stopper.stop_all():
                 prepare(search, study, trial_plan, resources, stopper, view)
@@ -191,22 +194,8 @@ def open_study(search: Search, record: Record, *, num_trials: int, space: str = 
     )
 
 
-def tracking_mode(arguments: Arguments) -> tuple[str, str]:
-    """W&B's mode, and the line that says so where nobody asked for it."""
-    from search.tracking import choose_mode
-
-    return choose_mode(arguments.wandb)
-
-
-def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitStack) -> None:
-    """Let view, tracker and board follow the study until *stack* is closed."""
-    from search.tracking import Tracker
-
-    arguments = search.arguments
-    tracker = stack.enter_context(
-        Tracker(search.folder, search.config, mode=mode, project=arguments.wandb_project,
-                entity=arguments.wandb_entity, say=view.say)
-    )  # fmt: skip
+def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> None:
+    """Let view, tracker and board follow the study."""
 
     def keep_board() -> None:
         board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
@@ -215,6 +204,21 @@ def watch(search: Search, study: Study, view: LiveView, mode: str, stack: ExitSt
 
     tracker.make_up_for(study.trials.values())
     study.listeners += [view.on_event, tracker.on_event, Seldom(keep_board)]
+
+
+def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, stack: ExitStack) -> None:
+    """Refuse nodes of a cluster that was there before that cannot work with *plans*, until *stack* is closed.
+
+    Raises:
+        UserError: there is one
+    """
+    from search.nodes import watched_nodes
+
+    if cluster.joined:
+        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans}
+        paths |= {Path(plan.task["corpus_folder"]).resolve() for plan in plans}
+        with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
+        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu))
 
 
 def deadline_of(arguments: Arguments, used: float) -> float | None:
@@ -269,7 +273,13 @@ def prepare(search: Search, study: Study, plan: TrialPlan, resources: Resources,
 
 
 def ending_of(stopper: Any, study: Study | Portfolio) -> str:
-    """What ended the sitting of *study*, in a word of :mod:`search.opening`."""
+    """What ended the sitting of *study*, in a word of :mod:`search.opening`.
+
+    Raises:
+        Exception: what it failed with before Tune ran, e.g. a node that joined and does not fit
+    """
+    if stopper.failure is not None:
+        raise stopper.failure
     if stopper.interrupted:
         return INTERRUPTED
     if study.unfinished and (stopper.out_of_time or stopper.out_of_gpu_hours):

@@ -173,6 +173,11 @@ class Space:
             for high in (False, True):
                 yield self.configure(Corner(structure, high=high))
 
+    def put_every_question(self, wrap: Callable[[Parameters], Parameters]) -> None:
+        """Ask what *wrap* makes of a trial for every parameter that is searched, wherever it is asked for."""
+        for structure in self._structures():
+            self.configure(wrap(Corner(structure, high=False)))
+
     def _structures(self, given: Mapping[str, Value] | None = None) -> list[dict[str, Value]]:
         """Combinations of the choices that change which parameters are asked for, on top of *given*.
 

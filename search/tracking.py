@@ -1,27 +1,33 @@
-"""Weights & Biases: one run per trial with its configuration and every epoch, grouped by search.
+"""Weights & Biases while a search runs: whether it is on, and how it is kept up to date without anybody waiting.
 
 The driver alone talks to W&B, on a thread of its own fed by a queue, so that neither a trial nor the search waits for
-a network, and no key reaches a worker. W&B is a view: when it cannot be reached the search goes on.
+a network, and no key reaches a worker. W&B is a view: when it cannot be reached the search goes on. What is sent:
+:mod:`search.wandb_writer`; later: ``python search/sync_wandb.py RUN``.
 """
 
 import contextlib
 import netrc
 import os
 import queue
+import shlex
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 from urllib.parse import urlparse
 
-from search.encoders import ENCODER, encoder_of
+from rich.console import Console
+
+from search.arguments import Arguments
 from search.record import Event
-from search.result_keys import EPOCH, HITS, SCORE
 from search.study import StudyTrial
+from search.wandb_writer import WandbWriter
 from ser_data.errors import UserError
 
 CLOSE_SECONDS = 60.0
-SENT_FILE = "sent.txt"  # ids of trials whose runs are complete, a line each
+RETRY_SECONDS = 300.0  # W&B is left alone for so long after it failed
 _KEY_VARIABLES = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
 
@@ -38,7 +44,7 @@ def choose_mode(asked: str | None) -> tuple[str, str]:
     if asked == "online" and not has_key:
         raise UserError(
             "--wandb online: no key was found, neither in WANDB_API_KEY nor in ~/.netrc. Run `wandb login` first, or "
-            "choose --wandb offline and upload with `wandb sync` later."
+            "choose --wandb offline and upload with search/sync_wandb.py later."
         )
     if asked is not None:
         return asked, ""
@@ -47,7 +53,9 @@ def choose_mode(asked: str | None) -> tuple[str, str]:
         return mode, f"W&B: {mode} (WANDB_MODE)"
     if has_key:
         return "online", "W&B: online"
-    return "offline", "W&B: offline, no key found (`wandb login` and --wandb online upload runs as they happen)"
+    return "offline", (
+        "W&B: offline, no key found. To upload it later: `wandb login`, then python search/sync_wandb.py and its folder"
+    )
 
 
 def _key_in_netrc() -> bool:
@@ -58,8 +66,49 @@ def _key_in_netrc() -> bool:
     return False
 
 
+@contextlib.contextmanager
+def track(
+    folder: Path,
+    config: Mapping[str, Any],
+    arguments: Arguments,
+    say: Callable[[str], None],
+    *,
+    upload_from: Path | None = None,
+) -> Iterator["Tracker"]:
+    """W&B's view of the search in *folder*, in the mode that *arguments* or the environment ask for.
+
+    Raises:
+        UserError: online was asked for without a key
+    """
+    mode, line = choose_mode(arguments.wandb)
+    if line:
+        say(line)
+    with Tracker(
+        folder, config, mode=mode, project=arguments.wandb_project, entity=arguments.wandb_entity, say=say,
+        upload_from=upload_from,
+    ) as tracker:  # fmt: skip
+        yield tracker
+
+
+def teller(console: Console) -> Callable[[str], None]:
+    """Prints each line once, above a live table if there is one: several searches may have the same to say."""
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
+
 class Tracker:
-    """Sends what the record says of each trial to its W&B run. Use as a context manager around the search."""
+    """Keeps W&B up to date with what the record says of each trial. Use as a context manager around the search.
+
+    Nobody waits for it but the end of the search, and that for :data:`CLOSE_SECONDS` at most. When W&B fails, it is
+    left alone for a while; then whatever it lacks is sent. What it lacks at the end is said, with the command that
+    sends it.
+    """
 
     def __init__(
         self,
@@ -70,6 +119,7 @@ class Tracker:
         project: str,
         entity: str | None,
         say: Callable[[str], None],
+        upload_from: Path | None = None,
     ) -> None:
         """Log to runs called ``<search id>-<trial id>``.
 
@@ -80,118 +130,125 @@ class Tracker:
             project: W&B project
             entity: W&B team or user; None for the key's own
             say: prints one line to the user
+            upload_from: the folder to upload later, where it is not *run_folder*
         """
-        self._folder = run_folder
-        self._config = config
-        self._mode = mode
-        self._project = project
-        self._entity = entity
         self._say = say
-        self._queue: queue.Queue[tuple[StudyTrial, Event] | None] = queue.Queue()
-        self._runs: dict[int, Any] = {}
-        self._failed = False
+        self._upload_from = upload_from or run_folder
+        self._is_on = mode != "disabled"
+        self._writer = WandbWriter(run_folder, config, mode=mode, project=project, entity=entity)
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._trials: dict[int, StudyTrial] = {}
+        self._unchecked: list[StudyTrial] = []  # of earlier sittings: W&B was not asked yet whether it has them whole
+        self._lacking: set[int] = set()  # ended trials whose runs are not whole
+        self._sent: set[int] = set()  # those that were sent in this sitting
+        self._failures: Counter[int] = Counter()
+        self._unpublished = False
+        self._ended = False
+        self._away_until = 0.0  # W&B failed; until then nothing is tried, as time.monotonic() counts
+        self._told = False
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
 
     def __enter__(self) -> "Tracker":
-        if self._mode != "disabled":
+        if self._is_on:
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._mode != "disabled":
-            self._queue.put(None)
-            self._thread.join(CLOSE_SECONDS)
-            if self._thread.is_alive():
-                self._say("W&B: not everything could be sent; the record and the board have it all")
+        if not self._is_on:
+            return
+        self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive() or self._lacking or self._unchecked or self._unpublished:
+            self._say(f"W&B: not everything could be sent, and nothing is lost. {upload_hint(self._upload_from)}")
 
     def on_event(self, trial: StudyTrial, event: Event) -> None:
         """A study's listener."""
-        if self._mode != "disabled" and event["kind"] != "suggested":
-            self._queue.put((trial, event))
+        if self._is_on and event["kind"] != "suggested":
+            self._queue.put(lambda: self._update(trial))
 
     def make_up_for(self, trials: Iterable[StudyTrial]) -> None:
-        """Send finished trials whose runs are not complete: the driver was killed before, or sent nothing then."""
-        if self._mode == "disabled":
-            return
-        path = self._sent_file()
-        sent = set(path.read_text().splitlines()) if path.exists() else set()
-        for trial in trials:
-            if trial.outcome is not None and trial.trial_id not in sent:
-                self._queue.put((trial, {"kind": "ended before"}))
+        """Send ended trials whose runs are not whole: the driver was killed before, or W&B failed."""
+        known = list(trials)
+        if self._is_on and known:
+            self._queue.put(lambda: self._make_up_for(known))
 
-    def _sent_file(self) -> Path:
-        return self._folder / "wandb" / SENT_FILE
+    def conclude(self, *, interrupted: bool) -> None:
+        """The sitting is over, and the folder holds what came of it; *interrupted*, the search may go on."""
+        if self._is_on:
+            self._queue.put(lambda: self._conclude(interrupted=interrupted))
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self._failed:
-                continue
-            trial, event = item
-            try:
-                self._send(trial, event)
-            # whatever W&B or its service raises must not reach the search; it is said once
-            except Exception as error:
-                self._failed = True
+        while (job := self._queue.get()) is not None:
+            job()
+        self._attempt(self._bring)
+        self._writer.interrupt(self._trials)
+        self._attempt(self._confirm)
+
+    def _attempt(self, job: Callable[[], object]) -> bool:
+        """Do *job* unless W&B failed a short while ago; whatever it or its service raises must not reach the search."""
+        if time.monotonic() < self._away_until:
+            return False
+        try:
+            job()
+        except Exception as error:
+            if not self._told:
                 first_line = str(error).partition("\n")[0]
-                self._say(f"W&B: stopped after {type(error).__name__}: {first_line}; the search goes on")
-        for number in list(self._runs):
+                self._say(f"W&B: {type(error).__name__}: {first_line}; the search goes on, and nothing is lost")
+            self._told = True
             with contextlib.suppress(Exception):
-                self._runs.pop(number).finish(exit_code=255)
+                self._writer.start_over()
+            self._away_until = time.monotonic() + RETRY_SECONDS
+            return False
+        return True
 
-    def _send(self, trial: StudyTrial, event: Event) -> None:
-        is_epoch = event["kind"] == "epoch"
-        run = self._runs.get(trial.number)
-        if run is None:
-            run = self._start(trial)
-            # a trial that an earlier sitting began: offline runs of one id replace each other, so each holds it all
-            for report in trial.epochs[: event["report"][EPOCH] - 1] if is_epoch else trial.epochs:
-                _log(run, report)
-        if is_epoch:
-            _log(run, event["report"])
+    def _update(self, trial: StudyTrial) -> None:
+        if trial.number in self._sent:  # with an event before this one, as far as the study was then
             return
-        best = trial.best_epoch
-        run.summary.update(
-            {"status": trial.outcome, "reason": trial.reason, **({f"best_{SCORE}": best[SCORE]} if best else {})}
-        )
-        run.finish(exit_code=1 if trial.outcome == "failed" else 0)
-        del self._runs[trial.number]
-        self._sent_file().parent.mkdir(parents=True, exist_ok=True)
-        with self._sent_file().open("a") as file:
-            file.write(f"{trial.trial_id}\n")
+        self._trials[trial.number] = trial
+        if trial.outcome is not None:
+            self._lacking.add(trial.number)
+        self._attempt(lambda: self._bring(trial))
 
-    def _start(self, trial: StudyTrial) -> Any:
-        import wandb
+    def _make_up_for(self, trials: Sequence[StudyTrial]) -> None:
+        self._trials |= {trial.number: trial for trial in trials}
+        self._unchecked += [trial for trial in trials if trial.outcome is not None]
+        self._attempt(self._bring)
 
-        search_id, data, plan = self._config["search_id"], self._config["data"], self._config["plan"]
-        encoder = encoder_of(plan, trial.config.get(ENCODER))
-        marks = ["generated-speech"] if data["generated"] else []
-        marks += ["random-weights"] if encoder and not encoder["pretrained"] else []
-        run = wandb.init(
-            project=self._project,
-            entity=self._entity,
-            id=f"{search_id}-{trial.trial_id}",
-            name=f"{self._folder.name}-{trial.trial_id}",
-            group=search_id,
-            job_type=self._config["arguments"]["space"],
-            tags=[plan["family"], data["split"], *marks],
-            config={
-                **trial.config,
-                **{key: self._config["arguments"][key] for key in ("space", "seed", "sampler", "scheduler")},
-                "split": data["split"],
-                "leaky": data["leaky"],
-                "manifest_hash": data["manifest_hash"],
-                "commit": self._config["commit"],
-                **({"encoder": encoder["label"]} if encoder else {}),
-            },
-            dir=str(self._folder),
-            mode=cast(Literal["online", "offline"], self._mode),
-            resume="allow",
-            reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=30),
-        )
-        self._runs[trial.number] = run
-        return run
+    def _bring(self, *trials: StudyTrial) -> None:
+        """Send what W&B lacks: of *trials*, and of all that could not be sent before."""
+        if self._unchecked:
+            self._lacking |= {trial.number for trial in self._writer.lacking(self._unchecked)}
+            self._unchecked = []
+        due = self._lacking | {trial.number for trial in trials}
+        # one that cannot be sent at all must not stand before the others
+        for number in sorted(due, key=lambda number: (self._failures[number], number)):
+            self._failures[number] += 1
+            self._writer.update(self._trials[number], ended=self._ended)
+            self._failures[number] = 0
+            if number in self._lacking:
+                self._lacking.remove(number)
+                self._sent.add(number)
+
+    def _confirm(self) -> None:
+        """Ask W&B whether it has what was sent: its client does not always say when it gave up."""
+        sent = [self._trials[number] for number in sorted(self._sent)]
+        lacking = self._writer.confirm(sent, ended=self._ended)
+        self._lacking |= {trial.number for trial in lacking}
+
+    def _conclude(self, *, interrupted: bool) -> None:
+        self._ended = not interrupted
+        if self._ended:
+            self._lacking |= {number for number, trial in self._trials.items() if trial.outcome is None}
+        self._unpublished = True
+        self._attempt(self._bring)
+        self._unpublished = not self._attempt(lambda: self._publish(interrupted=interrupted))
+
+    def _publish(self, *, interrupted: bool) -> None:
+        if not interrupted:
+            self._writer.publish()
+        self._writer.set_sweep_state("PAUSED" if interrupted else "FINISHED")
 
 
-def _log(run: Any, report: Mapping[str, Any]) -> None:
-    run.log({key: value for key, value in report.items() if key not in (EPOCH, HITS)}, step=report[EPOCH])
+def upload_hint(folder: Path) -> str:
+    """How what is kept in a search's *folder* gets to W&B later."""
+    return f"Upload it with: python search/sync_wandb.py {shlex.quote(os.fspath(folder))}"

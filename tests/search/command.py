@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.search.knob_search import ROOT
@@ -15,14 +16,22 @@ class Command:
     """``search/run.py`` over the knob spaces as a process of its own, with a Ray of its own.
 
     Args:
-        options: of the command
+        options: of the command; W&B is off unless they say otherwise
         module: another one, with the same options
+        environment: variables that it gets beside this process's own
     """
 
-    def __init__(self, *options: str, module: str = "tests.search.knob_search") -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])}
+    def __init__(
+        self,
+        *options: str,
+        module: str = "tests.search.knob_search",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        python_path = os.pathsep.join([str(ROOT), str(ROOT / "datasets")])
+        environment = {**os.environ, "PYTHONPATH": python_path, **(environment or {})}
+        off = () if "--wandb" in options else ("--wandb", "disabled")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--address", "local", "--wandb", "disabled", *options],
+            [sys.executable, "-m", module, "--address", "local", *off, *options],
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip

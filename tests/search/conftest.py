@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -11,6 +12,7 @@ from search.cluster import Cluster, joined_cluster
 from search.pages import page
 from tests.search.command import Command
 from tests.search.knob_search import ROOT, Sitting, knob_spaces, sit
+from tests.search.wandb_server import KEY, WandbServer
 
 Search = Callable[..., Sitting]
 WHOLE_PLOTLY = page._plotly
@@ -79,11 +81,28 @@ def finished_search(knob_search: Search, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
+def wandb_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
+    """A stand-in for W&B's server, and an environment in which the real client finds it and a key."""
+    import wandb
+
+    for name in ("WANDB_MODE", "WANDB_DIR", "WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.setenv(name, "")  # the client sets some: put back at the end
+        monkeypatch.delenv(name)
+    wandb.teardown()  # it reads the environment once
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        yield server
+        server.fault = None
+        wandb.teardown()
+
+
+@pytest.fixture
 def command() -> Iterator[Callable[..., Command]]:
     """Starts commands, and ends those that a failed test left running."""
     started: list[Command] = []
 
-    def start(*options: str, **settings: str) -> Command:
+    def start(*options: str, **settings: Any) -> Command:
         started.append(Command(*options, **settings))
         return started[-1]
 

@@ -1,12 +1,14 @@
 """A model family for tests of the search: no network, a score that is a formula, and trials that misbehave on demand.
 
 A trial's ``fault`` says what it does wrong; ``FAULTS`` lists them. What a worker did is left in the cache folder of
-its task, since a test cannot look into another process: ``loaded.txt`` has a line per checkpoint that was taken up.
+its task, since a test cannot look into another process: ``loaded.txt`` has a line per checkpoint that was taken up,
+``ran.txt`` one per epoch that was trained, with the host's name.
 """
 
 import errno
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -76,6 +78,8 @@ class KnobTrainer:
             if epoch == 2:
                 self._misbehave()
             time.sleep(self._seconds)
+            with (self._folder / "ran.txt").open("a") as file:
+                file.write(f"{self._x} {epoch} {socket.gethostname()}\n")
             self.history.append(self._result(epoch))
             yield self.history[-1]
             if self._fault == "ends_early":

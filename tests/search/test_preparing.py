@@ -198,12 +198,7 @@ def test_a_space_that_cannot_be_trained_is_refused_before_anything_is_prepared(
 
 
 def test_the_node_with_most_cores_prepares_and_one_without_a_gpu_does_not_where_one_is_needed() -> None:
-    nodes = [
-        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}},
-        {"Alive": True, "Resources": {"CPU": 64.0}},
-        {"Alive": False, "Resources": {"CPU": 128.0, "GPU": 8.0}},
-        {"Alive": True, "Resources": {}},
-    ]
+    nodes = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 64.0}, {}]
     assert largest_node(nodes, with_gpu=False) == (64, 0)
     assert largest_node(nodes, with_gpu=True) == (8, 1)
 

@@ -173,7 +173,7 @@ def copy_of_finished(finished_search: Sitting, tmp_path: Path) -> Path:
 def test_two_configurations_with_equal_scores_are_warned_of_at_the_end(
     knob_search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sit(search: object, data: object, record: Record, console: object) -> tuple[str, Outcome]:
+    def sit(search: object, data: object, record: Record, console: object, tracker: object) -> tuple[str, Outcome]:
         for number, idle in enumerate((1, 2)):
             config = {"x": 0.5, "idle": idle}
             names = {"number": number, "params": config, "config": config, "origin": "random"}

@@ -39,6 +39,7 @@ from search.opening import (
 from search.portfolio import Machine, MemberStudy, Portfolio
 from search.portfolio_board import allocation_lines, portfolio_board
 from search.record import Event, Record, read_events
+from search.seldom import Seldom
 from search.session import (
     add_classical,
     check_gpu_hours,
@@ -53,7 +54,7 @@ from search.session import (
     watch,
     watch_nodes,
 )
-from search.study import FINAL_EVENTS, Study, StudyTrial, best_of, gpu_seconds_used, seconds_used, trials_of
+from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
 from search.tuning import Resources, choose_resources, tune_several
@@ -258,9 +259,10 @@ def _sit(
             watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
+            board = keep_board(search, studies)
             for member, study, tracker in zip(search.members, studies, trackers, strict=True):
                 watch(member, study, view, tracker)
-                study.listeners.append(_BoardKeeper(search, studies))
+                study.listeners.append(board)
             stack.enter_context(view)
             for member, study, plan, one in zip(search.members, studies, plans, resources, strict=True):
                 if member.family.prepare and portfolio.remaining and not stopper.stop_all():
@@ -278,18 +280,15 @@ def _sit(
         return ending, run_finalists(FinalRound(search, data[0], entrants, console), ending)
 
 
-class _BoardKeeper:
-    """A study's listener that keeps the whole search's board up to date."""
+def keep_board(search: PortfolioSearch, studies: Sequence[Study]) -> Seldom:
+    """What keeps the whole search's board up to date: a listener that all *studies* share."""
 
-    def __init__(self, search: PortfolioSearch, studies: Sequence[Study]) -> None:
-        self._search = search
-        self._studies = studies
+    def write() -> None:
+        found = [(list(study.trials.values()), study.baselines) for study in studies]
+        board = portfolio_board(search.members, found, ended=False)
+        write_leaderboard(search.folder, board, search.config, ending=None)
 
-    def __call__(self, trial: StudyTrial, event: Event) -> None:
-        if event["kind"] in FINAL_EVENTS:
-            found = [(list(study.trials.values()), study.baselines) for study in self._studies]
-            board = portfolio_board(self._search.members, found, ended=False)
-            write_leaderboard(self._search.folder, board, self._search.config, ending=None)
+    return Seldom(write)
 
 
 def _export(

@@ -43,7 +43,8 @@ from search.preparing import prepare_node
 from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
-from search.study import FINAL_EVENTS, Study, StudyTrial, put_back, seconds_used, trials_of
+from search.seldom import Seldom
+from search.study import Study, put_back, seconds_used, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
@@ -196,14 +197,13 @@ def open_study(search: Search, record: Record, *, num_trials: int, space: str = 
 def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> None:
     """Let view, tracker and board follow the study."""
 
-    def keep_board(trial: StudyTrial, event: dict[str, Any]) -> None:
-        if event["kind"] in FINAL_EVENTS:
-            board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
-            write_leaderboard(search.folder, board, search.config, ending=None)
-            remove_checkpoints(search.folder, study)
+    def keep_board() -> None:
+        board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
+        write_leaderboard(search.folder, board, search.config, ending=None)
+        remove_checkpoints(search.folder, study)
 
     tracker.make_up_for(study.trials.values())
-    study.listeners += [view.on_event, tracker.on_event, keep_board]
+    study.listeners += [view.on_event, tracker.on_event, Seldom(keep_board)]
 
 
 def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, stack: ExitStack) -> None:

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from heapq import nlargest
 from operator import attrgetter
 from typing import Any
 
@@ -24,6 +25,7 @@ from search.result_keys import RECONSTRUCTION, ROC_AUC, SCORE
 from search.study import FINAL_EVENTS, StudyTrial, best_of
 
 _LEADERS = 5
+_MOST_RUNNING = 32  # rows of running trials: more fit on no screen, and a cluster may run hundreds
 _SAY_SECONDS = 60.0
 _LATEST_EPOCHS = 40  # that the pace is of
 _FEWEST_TRIALS = 2  # that have to end before time is foretold from them
@@ -124,7 +126,8 @@ class LiveView:
     def _render(self) -> RenderableType:
         trials = list(self._trials.values())
         running = [trial for trial in trials if trial.outcome is None]
-        scored = sorted((t for t in trials if t.epochs and t not in running), key=lambda t: -t.best_score)
+        ended = [trial for trial in trials if trial.outcome is not None and trial.epochs]
+        leaders = nlargest(_LEADERS, ended, key=lambda trial: trial.best_score)
         table = Table(box=None, pad_edge=False)
         titles = [("trial", "left"), ("", "left"), ("epoch", "right"), ("best UAR", "right")]
         if self._rungs:
@@ -132,7 +135,7 @@ class LiveView:
         for name, justify in titles:
             table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's Literal
         table.add_column("configuration", no_wrap=True, overflow="ellipsis")
-        for trial in [*scored[:_LEADERS], *running]:
+        for trial in [*leaders, *running[:_MOST_RUNNING]]:
             status = trial.outcome or "running"
             table.add_row(
                 self._name_of(trial),

@@ -154,6 +154,15 @@ def test_a_terminal_shows_leaders_running_trials_and_a_bar_and_cleans_up() -> No
     assert text.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in text.getvalue()  # the cursor is back
 
 
+def test_of_hundreds_of_running_trials_a_screenful_is_shown_and_all_are_counted() -> None:
+    trials = {number: trial(number, [epoch(1, FAIR)], None) for number in range(512)}
+    trials[512] = trial(512, [epoch(1, GOOD)])
+    text = live_text(LiveView(Console(file=io.StringIO(), force_terminal=True), num_trials=600, known=trials))
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("t0")]
+    assert rows[0] == "t0512" and 10 < len(rows) < 60
+    assert "512 running" in text
+
+
 def test_a_trial_is_shown_with_its_own_length() -> None:
     trials = {number: trial(number, [epoch(1, FAIR)], None) for number in range(2)}
     trials[0].length, trials[1].length = 8, 30

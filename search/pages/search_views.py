@@ -178,10 +178,11 @@ def pareto(run: FoundRun) -> Html:
         for trial in search.trials.values()
         if trial.best_epoch is not None and trial.outcome != "failed"
     ]
+    prefixes = [f"{search.space}/" if len(run.searches) > 1 else "" for search in run.searches]
     counted = all(report.get(COST) for _, _, report in scored)
     key, unit = (COST, "GMAC/s") if counted else (NUM_PARAMETERS, "parameters")
     points: list[tuple[float, float, str, int]] = [
-        (float(report[key]), trial.best_score, trial.trial_id, place)
+        (float(report[key]), trial.best_score, f"{prefixes[place]}{trial.trial_id}", place)
         for place, trial, report in scored
         if report.get(key)
     ]
@@ -209,7 +210,12 @@ def pareto(run: FoundRun) -> Html:
          f"Nothing smaller beats the front ({told}). This run counted no multiply-adds, so the number of parameters "
          "stands for the cost of inference.")
     )  # fmt: skip
-    return chart(traces, {"xaxis": {"type": "log", "title": {"text": axis}}, "yaxis": _UAR}, title=title, text=text)
+    return chart(
+        traces,
+        {"xaxis": {"type": "log", "exponentformat": "none", "title": {"text": axis}}, "yaxis": _UAR},
+        title=title,
+        text=text,
+    )
 
 
 def counts(trials: Mapping[int, StudyTrial], *, ended: bool) -> str:

@@ -55,6 +55,7 @@ from search.session import (
     watch_nodes,
 )
 from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
+from search.supply import supplied
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
 from search.tuning import Resources, choose_resources, tune_several
@@ -237,10 +238,13 @@ def _sit(
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, studies))
     with (
         joined_cluster(arguments.address) as cluster,
+        supplied(cluster, search.members, data[0].corpus, console) as supply,
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
         cluster.introduce(search.folder, console)
+        if supply is not None:
+            supply.introduce(console)
         resources = [
             choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
             for member in search.members
@@ -248,7 +252,7 @@ def _sit(
         check_gpu_hours(arguments, max(one.gpus for one in resources))
         for study, one in zip(studies, resources, strict=True):
             study.take_resources(one.cpus, one.gpus)
-        plans = [make_trial_plan(*each) for each in zip(search.members, data, resources, strict=True)]
+        plans = [make_trial_plan(*each, supply) for each in zip(search.members, data, resources, strict=True)]
         joined = [
             MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
             for member, study, one in zip(search.members, studies, resources, strict=True)

@@ -18,6 +18,7 @@ from search.autoscaling import planned_nodes
 from search.baselines import check_baseline
 from search.encoders import ENCODER
 from search.run_folder import write_atomically
+from search.supply import plan_here
 from search.trial import TrialPlan, check_configurations, task_and_settings
 from search.tuning import Resources, corner_problem
 from ser_data.errors import UserError
@@ -123,6 +124,7 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
     folder = Path(plan.run_folder)
     try:
         torch.set_num_threads(plan.threads)
+        plan = plan_here(plan)
         # preparing may take an hour: what each worker will ask before its first trial is asked first
         if (problem := check_configurations(plan.corners, plan)) is not None:
             raise corner_problem(problem)

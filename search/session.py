@@ -45,6 +45,7 @@ from search.result_keys import SCORE
 from search.rungs import RungGroups
 from search.seldom import Seldom
 from search.study import Study, put_back, seconds_used, trials_of
+from search.supply import Supply, supplied
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
@@ -107,14 +108,17 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
     with (
         joined_cluster(arguments.address) as cluster,
+        supplied(cluster, [search], data.corpus, console) as supply,
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
         cluster.introduce(search.folder, console)
+        if supply is not None:
+            supply.introduce(console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
         study.take_resources(resources.cpus, resources.gpus)
-        trial_plan = make_trial_plan(search, data, resources)
+        trial_plan = make_trial_plan(search, data, resources, supply)
         with ExitStack() as stack:
             watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
@@ -216,7 +220,6 @@ def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, st
 
     if cluster.joined:
         paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans}
-        paths |= {Path(plan.task["corpus_folder"]).resolve() for plan in plans}
         with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
         stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu))
 
@@ -306,8 +309,8 @@ def interruptible(stopper: Any) -> Iterator[None]:
             signal.signal(which, handler)
 
 
-def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> TrialPlan:
-    """What the search's trials share."""
+def make_trial_plan(search: Search, data: TaskData, resources: Resources, supply: Supply | None = None) -> TrialPlan:
+    """What the search's trials share; on a cluster that was joined its nodes get their data from *supply*."""
     from ser_models.task import Task
 
     arguments = search.arguments
@@ -334,6 +337,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         epoch_timeout=arguments.epoch_timeout or None,
         first_number=arguments.as_trial,
         encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
+        supply=supply,
     )
 
 

@@ -31,11 +31,13 @@ from search.result_keys import (
     SCORE,
 )
 from search.space import full_length
+from search.supply import Supply, plan_here
 from search.watchdog import Watchdog
 from ser_data.cache_use import cache_use
 from ser_data.errors import UserError
 from ser_data.node_folder import FullDiskError
 from ser_data.seeds import derive_seed
+from ser_data.staging import StagingError
 
 if TYPE_CHECKING:
     from ser_models.task import Task
@@ -47,6 +49,7 @@ CONFIG = "config"
 CHECKPOINT_FILE = "checkpoint.pt"
 SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained
 DISK_FULL = "disk_full"  # reported instead of an epoch when its checkpoint found no room
+NODE_PROBLEM = "node_problem"  # reported instead of an epoch when the node could not get its data
 _PROBE_CLIPS = 12
 _LEAST_FREE_BYTES = 4 * 2**20  # below, a failed write is blamed on the disk
 
@@ -67,6 +70,7 @@ class TrialPlan:
         encoders: of such a search, by label, what a task's ``encoder`` then is
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
         first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
+        supply: what of the task a node may have to fetch; None on a single machine, and where a worker has done so
     """
 
     run_folder: str
@@ -79,6 +83,7 @@ class TrialPlan:
     epoch_timeout: float | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
     first_number: int = 0
+    supply: Supply | None = None
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
@@ -100,6 +105,7 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
 
     with Watchdog(trial_folder(Path(plan.run_folder), config[NUMBER]), plan.epoch_timeout) as watchdog:
         try:
+            plan = plan_here(plan)
             problem = _check_corners(plan, config[CONFIG].get(ENCODER))
             if problem is not None:
                 tune.report({SPACE_PROBLEM: problem})
@@ -109,6 +115,8 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
                 watchdog.pat()
         except (DiskFullError, FullDiskError) as error:
             tune.report({DISK_FULL: str(error)})
+        except StagingError as error:
+            tune.report({NODE_PROBLEM: str(error)})
 
 
 #: Where several spaces' trials share a Tuner: from a number there to the place of its space, and its number in it.
@@ -205,7 +213,7 @@ def export_trial(
         folder: where the bundle goes
         provenance: where the result comes from, stored in the bundle with the best epoch and its score
     """
-    trial = _build(number, config, plan)
+    trial = _build(number, config, plan_here(plan))
     load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
     # a trial that the end of the time cut off may have saved an epoch that it could no longer report
     best = max(trial.trainer.history, key=lambda result: result.val_uar)
@@ -227,7 +235,7 @@ def judge_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> tupl
     """
     import numpy as np
 
-    trial = _build(number, config, plan)
+    trial = _build(number, config, plan_here(plan))
     load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
     best = max(trial.trainer.history, key=lambda result: result.val_uar)
     return best.val_uar, np.asarray(trial.trainer.predict_with_best_weights(), dtype=np.float64)
@@ -238,7 +246,8 @@ def judge_classical(plan: TrialPlan) -> tuple[float, Any]:
     from ser_models.classical import fit_classical
     from ser_models.task import Task
 
-    selecting, judging = (Task.from_dict({**plan.task, "judged": part}) for part in ("validation", plan.task["judged"]))
+    task = plan_here(plan).task
+    selecting, judging = (Task.from_dict({**task, "judged": part}) for part in ("validation", task["judged"]))
     model = fit_classical(selecting)
     return model.baseline(selecting).report[SCORE], model.probabilities(judging)
 
@@ -248,7 +257,7 @@ def classical_baseline(plan: TrialPlan) -> Any:
     from ser_models.classical import fit_classical
     from ser_models.task import Task
 
-    task = Task.from_dict(plan.task)
+    task = Task.from_dict(plan_here(plan).task)
     return fit_classical(task).baseline(task)
 
 

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 from search.portfolio import Portfolio
 from search.result_keys import SCORE
 from search.study import Study
-from search.trial import CONFIG, DISK_FULL, NUMBER, SPACE_PROBLEM
+from search.trial import CONFIG, DISK_FULL, NODE_PROBLEM, NUMBER, SPACE_PROBLEM
 from search.watchdog import HANG_FILE, hung
 from ser_data.errors import UserError
 
@@ -96,6 +96,10 @@ class StudyScheduler(FIFOScheduler):
                     f"{said}. No trial is lost: free some disk space, then go on with --resume and the search's "
                     "folder; the running trials go on from the epoch before."
                 )
+            )
+        if NODE_PROBLEM in result:
+            self._stopper.fail(
+                UserError(f"{result[NODE_PROBLEM]}\nNo trial is lost: mend it, then go on with --resume.")
             )
         if self._stopper.stop_all():
             return TrialScheduler.STOP

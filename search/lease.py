@@ -61,7 +61,7 @@ class Holder:
 
 @dataclass
 class Lease:
-    """The right to drive the search at *store*; from :func:`take_lease`."""
+    """The right to drive the search at *store*, which is asked without patience; from :func:`take_lease`."""
 
     store: ObjectStore
     holder: Holder
@@ -129,7 +129,7 @@ def take_lease(store: ObjectStore, say: Callable[[str], None], *, expire: float 
                     f"{store.path_of('')} is driven by {there.host} (process {there.pid}, since {there.since}), which "
                     "lives. One driver searches at a time: wait for it, or end it there (Ctrl-C), then try again."
                 )
-    lease = Lease(store, Holder.own())
+    lease = Lease(store.hasty, Holder.own())
     store.write(LEASE_FILE, json.dumps(asdict(lease.holder)).encode())
     return lease
 

@@ -5,7 +5,7 @@ Not the records, which are there as segments; nor what workers exchange with the
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -30,15 +30,20 @@ def is_mirrored(name: str) -> bool:
 
 
 class Mirror:
-    """Keeps a storage's copy of a search's folder up to date. Not for two threads at once."""
+    """Keeps a storage's copy of a search's folder up to date. Not for two threads at once.
+
+    Attributes:
+        between: called before each file that is put there, which may take long
+    """
 
     def __init__(self, folder: Path, store: ObjectStore) -> None:
         self._folder = folder
         self._store = store
         self._put: dict[str, tuple[int, int]] = {}
+        self.between: Callable[[], None] = lambda: None
 
     def put(self, *, records: bool = False) -> None:
-        """Put there what has changed since the last time.
+        """Put there what has changed since the last time; without patience.
 
         Args:
             records: put the records' own files too, for those who copy the run to look at it; nobody goes on with them
@@ -47,14 +52,16 @@ class Mirror:
             StorageError: something cannot be put there
         """
         there = dict(self._files(records))
+        store = self._store.hasty
         for name, state in there.items():
             if self._put.get(name) != state:
+                self.between()
                 with suppress(FileNotFoundError):  # replaced at this moment, and put the next time
-                    self._store.upload(self._folder / name, name)
+                    store.upload(self._folder / name, name)
                     self._put[name] = state
         best = {name for name in self._put if BEST_FOLDER in PurePosixPath(name).parts}
         for name in best - there.keys():  # of a winner that another took the place of
-            self._store.remove(name)
+            store.remove(name)
             del self._put[name]
 
     def fetch(self) -> None:

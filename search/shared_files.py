@@ -58,7 +58,7 @@ class SharedFiles:
         """The same for what may be missed: tried once."""
         if self.store is not None:
             with suppress(StorageError, OSError):
-                ObjectStore(self.store.uri, patience=0).upload(self.folder / name, name)
+                self.store.hasty.upload(self.folder / name, name)
 
     def fetch(self, name: str) -> Path:
         """The file as it was last published; where nothing was, it is not there.
@@ -83,7 +83,7 @@ class SharedFiles:
         if self.store is None:
             return self.folder / name
         try:
-            return SharedFiles(self.folder, ObjectStore(self.store.uri, patience=0)).fetch(name)
+            return SharedFiles(self.folder, self.store.hasty).fetch(name)
         except (StorageError, OSError):
             (self.folder / name).unlink(missing_ok=True)
             return self.folder / name

@@ -77,14 +77,16 @@ class RunStorage:
     def go_on_with(self, name: str, *, stored: int, ahead: list[bytes]) -> None:
         """Take up the record *name* behind the events that are *stored*, beginning with those of here that are not."""
         self._copied.add(name)
-        self.uploader.open_record(name, SegmentWriter(self.store.at(name), term=self._term, stored=stored))
+        place = self.store.at(name) if name else self.store
+        self.uploader.open_record(name, SegmentWriter(place.hasty, term=self._term, stored=stored))
         for line in ahead:
             self.uploader.add(name, line, "")
 
     def node_files(self, folder: Path, cache_dir: Path) -> NodeFiles:
         """Where workers keep the files of the run, or of the part of it in *folder*: below their *cache_dir*."""
         called = hashlib.sha256(self.store.uri.encode()).hexdigest()[:12]
-        return NodeFiles(self.store, os.fspath(cache_dir.expanduser() / "runs" / called), self.name_of(folder))
+        store = ObjectStore(self.store.uri, patience=PATIENCE_SECONDS)
+        return NodeFiles(store, os.fspath(cache_dir.expanduser() / "runs" / called), self.name_of(folder))
 
     def introduce(self, console: Console) -> None:
         """Say where the run lies, and how another machine goes on with it."""
@@ -102,7 +104,7 @@ class RunStorage:
         name = self.name_of(path)
         if name not in self._removed:
             self._removed.add(name)
-            self.uploader.behind(partial(self.store.remove, name))
+            self.uploader.behind(partial(self.store.hasty.remove, name))
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,11 @@ def _find(arguments: Arguments) -> tuple[Arguments, ObjectStore | None]:
         return arguments, None if known is None else open_store(known)
     folder = folder or run_folder.default_folder(arguments.space.replace(",", "-"))
     store = open_store(arguments.storage).at(folder.resolve().name)
+    if store.uri == folder.resolve().as_uri():
+        raise UserError(
+            f"{OPTION} {arguments.storage}: that is where --out {folder} lies. The driver works in a folder of its own "
+            "machine: leave --out away, or name one there."
+        )
     if (folder / run_folder.CONFIG_FILE).is_file() and known != store.uri:
         began = f"with --storage at {known}" if known else "without --storage"
         raise UserError(

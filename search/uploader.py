@@ -48,6 +48,7 @@ class Uploader:
             say: is told that it is away, and that it is back
         """
         self._mirror = mirror
+        mirror.between = self._renew
         self._leases = leases
         self._patience = patience
         self._say = say
@@ -164,6 +165,7 @@ class Uploader:
                 self._jobs.popleft()
                 self._jobs_done = number
                 self._changed.notify_all()
+            self._renew()
             if self._wake.is_set():
                 return
         with self._changed:

@@ -60,6 +60,11 @@ class ObjectStore:
         parts = urlsplit(self.uri)
         return ObjectStore(urlunsplit(parts._replace(path=posixpath.join(parts.path, name))), self.patience)
 
+    @property
+    def hasty(self) -> "ObjectStore":
+        """The same, where nothing is tried again but by the client itself, for a second or two."""
+        return ObjectStore(self.uri, patience=0)
+
     def path_of(self, name: str) -> str:
         """What messages call an object."""
         shown = urlunsplit(urlsplit(self.uri)._replace(query=""))
@@ -220,7 +225,7 @@ def _canonical(uri: str) -> str:
     if "://" not in uri:
         return Path(uri).expanduser().resolve().as_uri()
     parts = urlsplit(uri)
-    if parts.password is not None or "secret" in parts.query.lower():
+    if parts.username is not None or "key" in parts.query.lower():
         raise StorageError(
             f"{OPTION}: a key does not belong into the address, which is written into files. Leave it out; keys are "
             "read from the environment, ~/.aws or the machine's role."

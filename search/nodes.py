@@ -23,7 +23,7 @@ Report = Mapping[str, Any]
 
 
 def look_around(
-    packages: Sequence[str], distributions: Sequence[str], paths: Sequence[str], with_gpu: bool
+    packages: Sequence[str], distributions: Sequence[str], paths: Sequence[str], with_gpu: bool, storage: str = ""
 ) -> dict[str, Any]:
     """What a node has; runs there, sent whole, because the node's own copy of the project is what is in question.
 
@@ -32,10 +32,12 @@ def look_around(
         distributions: whose versions are
         paths: that the node should see
         with_gpu: whether to try CUDA too
+        storage: address of the search, to try too; empty for none
 
     Returns:
         ``versions`` (``missing`` where there is none), ``files`` (a digest by name; none of a package that is missing),
-        ``unseen`` of *paths*, and ``cuda``: why it does not run, empty where it does or nobody asked
+        ``unseen`` of *paths*, and ``cuda`` and ``storage``: why they cannot be used, empty where they can or nobody
+        asked
     """
     import hashlib
     import importlib.util
@@ -71,7 +73,15 @@ def look_around(
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         cuda = done.stdout.strip() if done.returncode == 0 else done.stderr.strip().rpartition("\n")[2]
     unseen = [path for path in paths if not Path(path).exists()]
-    return {"versions": versions, "files": files, "unseen": unseen, "cuda": cuda}
+    barred = ""
+    if storage and importlib.util.find_spec("ser_data") is not None:
+        from ser_data.object_store import open_store
+
+        try:
+            open_store(storage).names("events")
+        except Exception as error:  # whatever it is, it is this node's, and is told as such
+            barred = str(error)
+    return {"versions": versions, "files": files, "unseen": unseen, "cuda": cuda, "storage": barred}
 
 
 def what_does_not_fit(own: Report, found: Report) -> list[str]:
@@ -101,7 +111,12 @@ def what_does_not_fit(own: Report, found: Report) -> list[str]:
     if found["unseen"]:
         told.append(
             f"does not see {', '.join(found['unseen'])}. Results and data must lie where every node sees them under "
-            "the same path: name a shared folder by --out and --data."
+            "the same path: name a shared folder by --out and --data. Results need none with --storage s3://…"
+        )
+    if found["storage"]:
+        told.append(
+            f"cannot use the storage as this machine does. {found['storage']} On a cloud's nodes that is a role "
+            "(docs/cluster.md has the policy); on others a file of credentials, such as ~/.aws/credentials."
         )
     if found["cuda"]:
         told.append(
@@ -112,25 +127,27 @@ def what_does_not_fit(own: Report, found: Report) -> list[str]:
 
 
 @contextlib.contextmanager
-def watched_nodes(paths: Sequence[Path], stopper: Any, *, with_gpu: bool) -> Iterator[None]:
+def watched_nodes(paths: Sequence[Path], stopper: Any, *, with_gpu: bool, storage: str = "") -> Iterator[None]:
     """Look at all nodes of the cluster, and as long as the context lasts at those that join.
 
     Args:
         paths: that every node should see, absolute
         stopper: :class:`search.tune_adapters.SittingStopper`; a node that joins and does not fit ends the sitting
         with_gpu: whether trials take GPUs
+        storage: that every node should read and write, empty for none
 
     Raises:
         UserError: a node does not fit; it says which, why, and what to do
     """
     seen: set[str] = set()
-    _look_at_new(seen, [str(path) for path in paths], with_gpu)
+    wanted = [str(path) for path in paths], with_gpu, storage
+    _look_at_new(seen, *wanted)
     ended = threading.Event()
 
     def keep_looking() -> None:
         while not ended.wait(_LOOK_SECONDS):
             try:
-                _look_at_new(seen, [str(path) for path in paths], with_gpu)
+                _look_at_new(seen, *wanted)
             except UserError as error:
                 stopper.fail(UserError(f"{error}\nNo trial is lost: mend it, then go on with --resume."))
                 return
@@ -146,7 +163,7 @@ def watched_nodes(paths: Sequence[Path], stopper: Any, *, with_gpu: bool) -> Ite
         thread.join(timeout=_LOOK_SECONDS)
 
 
-def _look_at_new(seen: set[str], paths: Sequence[str], with_gpu: bool) -> None:
+def _look_at_new(seen: set[str], paths: Sequence[str], with_gpu: bool, storage: str) -> None:
     """Look at the nodes that are not among *seen*, and add them."""
     import ray
 
@@ -154,12 +171,12 @@ def _look_at_new(seen: set[str], paths: Sequence[str], with_gpu: bool) -> None:
     if not new:
         return
     seen |= {node["NodeID"] for node in new}
-    found = _ask(new, paths, with_gpu)
+    found = _ask(new, paths, with_gpu, storage)
     own = look_around(PACKAGES, DISTRIBUTIONS, (), False)
     _refuse({name: what_does_not_fit(own, report) for name, report in found.items()})
 
 
-def _ask(nodes: Collection[Mapping[str, Any]], paths: Sequence[str], with_gpu: bool) -> dict[str, Report]:
+def _ask(nodes: Collection[Mapping[str, Any]], paths: Sequence[str], with_gpu: bool, storage: str) -> dict[str, Report]:
     """The report of each node that answers, by its address; one that leaves the cluster meanwhile does not."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -173,7 +190,7 @@ def _ask(nodes: Collection[Mapping[str, Any]], paths: Sequence[str], with_gpu: b
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(look_around).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
         tries_cuda = with_gpu and bool(resources.get("GPU"))
-        asked[task.remote(PACKAGES, DISTRIBUTIONS, paths, tries_cuda)] = node["NodeManagerAddress"]
+        asked[task.remote(PACKAGES, DISTRIBUTIONS, paths, tries_cuda, storage)] = node["NodeManagerAddress"]
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS) if asked else ([], [])
     reports = {}
     for answer in answered:

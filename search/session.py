@@ -44,6 +44,7 @@ from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
 from search.seldom import Seldom
+from search.storage import RunStorage, open_record
 from search.study import Study, put_back, seconds_used, trials_of
 from search.supply import Supply, supplied
 from search.terminal import LiveView
@@ -57,8 +58,14 @@ if TYPE_CHECKING:
     from search.tracking import Tracker
 
 
-def run(arguments: Arguments, command: str, console: Console) -> int:
+def run(arguments: Arguments, command: str, console: Console, storage: RunStorage | None = None) -> int:
     """Search, or go on searching; print where the results are.
+
+    Args:
+        arguments: as given
+        command: as typed
+        console: where things are told
+        storage: where the search lies too
 
     Returns:
         the exit code: 0 with a result, 1 if nothing succeeded, 130 if interrupted
@@ -68,8 +75,10 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     """
     from search.tracking import teller, track
 
-    search = open_search(arguments, command)
+    search = open_search(arguments, command, storage)
     try:
+        if storage is not None:
+            storage.put()  # from here on another machine can go on
         if arguments.resume is not None and arguments.finalists:
             check_not_judged(search)
         if (note := search.config.pop(run_folder.RECOVERED, None)) is not None:
@@ -81,7 +90,7 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         if search.arguments.finalists:
             check_can_be_judged(data)
         with track(search.folder, search.config, search.arguments, teller(console)) as tracker:
-            with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
+            with open_record(search.folder / run_folder.RECORD_FILE, storage, search.lock) as record:
                 if record.lost_bytes:
                     console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
                 ending, outcome = _sit(search, data, record, console, tracker)
@@ -108,13 +117,14 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
     with (
         joined_cluster(arguments.address) as cluster,
-        supplied(cluster, [search], data.corpus, console) as supply,
-        interruptible(stopper),
+        supplied(cluster, [search], data.corpus, search.storage, console) as supply,
+        interruptible(stopper, search.storage),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
         cluster.introduce(search.folder, console)
-        if supply is not None:
-            supply.introduce(console)
+        for each in (search.storage, supply):
+            if each is not None:
+                each.introduce(console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
         study.take_resources(resources.cpus, resources.gpus)
@@ -138,6 +148,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
                     add_classical([study], trial_plan, view)
                 if study.best is not None:
                     export_best(search, study.best, trial_plan, resources)
+            remove_checkpoints(search.folder, study, search.storage)
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
         final = FinalRound(search, data, (Entrant(search, trial_plan, resources),), console)
         return ending, run_finalists(final, ending)
@@ -150,7 +161,7 @@ def run_finalists(final: FinalRound, ending: str) -> Outcome:
     if ending == INTERRUPTED or not final.search.arguments.finalists:
         return Outcome()
     stopper = SittingStopper(None)
-    with interruptible(stopper):
+    with interruptible(stopper, final.search.storage):
         return final.run(stopper)
 
 
@@ -204,7 +215,7 @@ def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> N
     def keep_board() -> None:
         board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
         write_leaderboard(search.folder, board, search.config, ending=None)
-        remove_checkpoints(search.folder, study)
+        remove_checkpoints(search.folder, study, search.storage)
 
     tracker.make_up_for(study.trials.values())
     study.listeners += [view.on_event, tracker.on_event, Seldom(keep_board)]
@@ -219,9 +230,10 @@ def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, st
     from search.nodes import watched_nodes
 
     if cluster.joined:
-        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans}
+        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans if plan.files is None}
         with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
-        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu))
+        storage = next((plan.files.store.uri for plan in plans if plan.files is not None), "")
+        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu, storage=storage))
 
 
 def deadline_of(arguments: Arguments, used: float) -> float | None:
@@ -291,8 +303,11 @@ def ending_of(stopper: Any, study: Study | Portfolio) -> str:
 
 
 @contextmanager
-def interruptible(stopper: Any) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the sitting with a board; a second one ends it at once, and the record still holds."""
+def interruptible(stopper: Any, storage: RunStorage | None = None) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the sitting with a board; a second one ends it at once, and the record still holds.
+
+    A *storage* that stays away ends it too, with what it has failed with.
+    """
 
     def interrupt(signum: int, frame: object) -> None:
         if stopper.interrupted:
@@ -301,6 +316,9 @@ def interruptible(stopper: Any) -> Iterator[None]:
             os._exit(EXIT_INTERRUPTED)
         stopper.interrupt()
 
+    if storage is not None:
+        storage.uploader.on_failure = stopper.fail
+        storage.uploader.impatient = lambda: stopper.interrupted
     previous = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -338,6 +356,7 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources, supply
         first_number=arguments.as_trial,
         encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
         supply=supply,
+        files=search.storage.node_files(search.folder, arguments.cache_dir) if search.storage is not None else None,
     )
 
 

@@ -5,8 +5,9 @@ that sees the same files under the driver's path uses these. A plan goes out wit
 node's own where a worker begins (:func:`plan_here`): what a trial leaves behind has no path of a node in it.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ser_data.consignment import Consignment, holds, pack
+from ser_data.consignment_store import StoredConsignments
 from ser_data.corpus import CORPUS_FILE, MANIFEST_FILE, WAVEFORMS_FILE, Corpus
 from ser_data.node_folder import size_text
 from ser_data.staging import FOLDER, Arrival, Source, stage
@@ -22,6 +24,7 @@ from ser_models.pretrained.source import source_from_spec
 if TYPE_CHECKING:
     from search.cluster import Cluster
     from search.opening import Search
+    from search.storage import RunStorage
     from search.trial import TrialPlan
 
 _CORPUS_FILES = (CORPUS_FILE, MANIFEST_FILE, WAVEFORMS_FILE)  # not the test ledger, which is the driver's
@@ -123,7 +126,7 @@ def _spec_here(spec: str, supply: Supply) -> str:
 
 @contextmanager
 def supplied(
-    cluster: "Cluster", searches: Sequence["Search"], corpus: Corpus, console: Console
+    cluster: "Cluster", searches: Sequence["Search"], corpus: Corpus, storage: "RunStorage | None", console: Console
 ) -> Iterator[Supply | None]:
     """Offer the nodes of a cluster what they need, as long as the context lasts; nothing on a local one.
 
@@ -131,10 +134,11 @@ def supplied(
         cluster: what the search runs on
         searches: of its spaces
         corpus: theirs
+        storage: where they lie too, None if they lie in a folder alone
         console: where to say what is sent
 
     Raises:
-        UserError: something cannot be read
+        UserError: something cannot be read, or the storage cannot be written
     """
     if not cluster.joined:
         yield None
@@ -142,17 +146,31 @@ def supplied(
     packed = pack(corpus.folder, _CORPUS_FILES, called=f"corpus {corpus.name}")
     goods = Good(packed, str(corpus.folder.resolve()), compare_whole=False)
     networks = dict(_networks(encoder["spec"] for search in searches for encoder in search.encoders))
-    folders = {good.consignment.digest: good.folder for good in (goods, *networks.values())}
-    with ExitStack() as stack:
-        source = stack.enter_context(_through_ray(folders, console))
+    found = [goods, *networks.values()]
+    with _through_ray(found, console) if storage is None else _through(storage, found, console) as source:
         yield Supply(goods, networks, _unresolved(searches[0].arguments.cache_dir), source)
 
 
 @contextmanager
-def _through_ray(folders: Mapping[str, str], console: Console) -> Iterator[Source]:
+def _through(storage: "RunStorage", goods: Sequence[Good], console: Console) -> Iterator[Source]:
+    """Put there what is missing; beside the search, where other searches on the same data find it."""
+    stored = StoredConsignments(storage.store.above)
+    sent, began = 0, time.monotonic()
+    for good in goods:
+        missing = stored.missing(good.consignment)
+        if missing:
+            _say(console, f"putting {good.consignment.name} ({size_text(good.consignment.size)}) into {stored.called}")
+        sent += stored.put(good.consignment, Path(good.folder), missing)
+    if sent:
+        _say(console, f"{size_text(sent)} were put there in {time.monotonic() - began:.0f} s")
+    yield stored
+
+
+@contextmanager
+def _through_ray(goods: Sequence[Good], console: Console) -> Iterator[Source]:
     from search.depot import DepotSource, bytes_sent, close_depot, open_depot
 
-    depot = open_depot(folders)
+    depot = open_depot({good.consignment.digest: good.folder for good in goods})
     try:
         yield DepotSource(depot)
         if sent := bytes_sent(depot):

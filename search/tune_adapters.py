@@ -20,9 +20,10 @@ from ray.tune.search import Searcher
 from search.portfolio import Portfolio
 from search.result_keys import SCORE
 from search.study import Study
-from search.trial import CONFIG, DISK_FULL, NODE_PROBLEM, NUMBER, SPACE_PROBLEM
+from search.trial import CONFIG, DISK_FULL, NODE_PROBLEM, NUMBER, SPACE_PROBLEM, STORAGE_AWAY
 from search.watchdog import HANG_FILE, hung
 from ser_data.errors import UserError
+from ser_data.object_store import StorageError
 
 
 class StudySearcher(Searcher):
@@ -101,6 +102,8 @@ class StudyScheduler(FIFOScheduler):
             self._stopper.fail(
                 UserError(f"{result[NODE_PROBLEM]}\nNo trial is lost: mend it, then go on with --resume.")
             )
+        if STORAGE_AWAY in result:
+            self._stopper.fail(StorageError(result[STORAGE_AWAY]))
         if self._stopper.stop_all():
             return TrialScheduler.STOP
         stop = True

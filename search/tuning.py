@@ -10,9 +10,10 @@ from typing import Any
 
 from search.arguments import Arguments
 from search.families import Family
+from search.last_words import last_words
 from search.portfolio import Portfolio
 from search.study import Study
-from search.trial import NUMBER, PlaceOf, TrialPlan, error_file, run_trial, run_trial_of_several
+from search.trial import NUMBER, PlaceOf, TrialPlan, run_trial, run_trial_of_several
 from ser_data.errors import UserError
 
 
@@ -77,13 +78,12 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
     """
     from ray import tune
 
-    folder = Path(plan.run_folder)
     _tune(
         study,
         tune.with_resources(tune.with_parameters(run_trial, plan=plan), _bundle(resources)),
         stopper,
-        folder,
-        error_file_of=partial(error_file, folder),
+        Path(plan.run_folder),
+        error_file_of=partial(last_words, plan),
         concurrent=resources.concurrent,
         max_failures=max_failures,
     )
@@ -120,7 +120,7 @@ def tune_several(
 
     def error_file_of(number: int) -> Path:
         place, own = place_of(number)
-        return error_file(Path(plans[place].run_folder), own)
+        return last_words(plans[place], own)
 
     trainable = tune.with_parameters(run_trial_of_several, plans=list(plans), place_of=place_of)
     _tune(

@@ -1,9 +1,11 @@
 """Consignments in object storage: put there once by the search, fetched by every node for itself.
 
-Below ``data/``, in a folder that is named for the content, each chunk is an object: it is written whole or not at all,
-an interrupted upload goes on with the next one, several are under way at a time, and no store needs to know of ranges.
+Below ``node-data/``, in a folder that is named for the content, each chunk is an object: it is written whole or not at
+all, an interrupted upload goes on with the next one, several are under way at a time, and no store needs to know of
+ranges.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from ser_data.consignment import Chunk, Consignment, digest_of, read_chunk
 from ser_data.errors import UserError
 from ser_data.object_store import ObjectStore
 
-FOLDER = "data"
+FOLDER = "node-data"  # no search's own folder: these lie beside it
 _THREADS = 4
 
 
@@ -21,7 +23,7 @@ class StoredConsignments:
     """Where nodes fetch consignments from, a :class:`ser_data.staging.Source`. Can be sent to them.
 
     Attributes:
-        store: the search's storage
+        store: of several searches, beside which they lie
     """
 
     store: ObjectStore
@@ -38,15 +40,27 @@ class StoredConsignments:
         """As in `ser_data.staging.Source`."""
         return self.store.read(_object_name(consignment, chunk))
 
-    def put(self, consignment: Consignment, folder: Path) -> int:
-        """Put there what is missing of *consignment*.
+    def missing(self, consignment: Consignment) -> list[Chunk]:
+        """The chunks of *consignment* that are not there.
 
         An object of the right size is taken for the right one, since its name tells its content and nobody ever sees
         half of one; whoever fetches it compares the checksum.
 
+        Raises:
+            StorageError: the storage cannot be asked
+        """
+        chunks = [chunk for file in consignment.files for chunk in consignment.chunks(file)]
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="looking") as pool:
+            sizes = list(pool.map(lambda chunk: self.store.size(_object_name(consignment, chunk)), chunks))
+        return [chunk for chunk, size in zip(chunks, sizes, strict=True) if size != chunk.size]
+
+    def put(self, consignment: Consignment, folder: Path, chunks: Sequence[Chunk]) -> int:
+        """Put *chunks* there.
+
         Args:
-            consignment: what to put there
+            consignment: whose they are
             folder: where its files lie here
+            chunks: those that are :meth:`missing`
 
         Returns:
             bytes that were sent
@@ -56,18 +70,15 @@ class StoredConsignments:
         """
 
         def put(chunk: Chunk) -> int:
-            name = _object_name(consignment, chunk)
-            if self.store.size(name) == chunk.size:
-                return 0
             data = read_chunk(folder, chunk)
             if digest_of(data) != chunk.sha256:
                 raise OSError(f"{folder / chunk.file} changed")
-            self.store.write(name, data)
+            self.store.write(_object_name(consignment, chunk), data)
             return chunk.size
 
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sending")
         try:
-            return sum(pool.map(put, (chunk for file in consignment.files for chunk in consignment.chunks(file))))
+            return sum(pool.map(put, chunks))
         except OSError as error:
             raise UserError(
                 f"{consignment.name} cannot be sent to {self.called} ({error}). Its files must be there, and must not "

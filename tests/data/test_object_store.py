@@ -66,6 +66,7 @@ def test_files_go_there_and_come_back_also_from_the_middle(store: ObjectStore, t
 
 def test_a_place_below_and_a_pickled_one_see_the_same(store: ObjectStore) -> None:
     store.at("run").write("config", b"x")
+    assert store.at("run").above.read("run/config") == b"x"
     assert pickle.loads(pickle.dumps(store)).read("run/config") == b"x"
 
 

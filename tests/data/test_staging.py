@@ -284,17 +284,21 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         yield server
 
 
+def put(stored: StoredConsignments, consignment: Consignment, folder: Path) -> int:
+    return stored.put(consignment, folder, stored.missing(consignment))
+
+
 def test_what_is_put_into_a_throttled_storage_once_is_fetched_from_there(
     origin: Path, consignment: Consignment, shelf: Path, server: S3Server
 ) -> None:
     stored = StoredConsignments(open_store(server.uri("results/runs"), patience=30))
     faults = iter(["SlowDown"] * 2)
     server.fault = lambda method, path: next(faults, None)
-    assert stored.put(consignment, origin) == consignment.size
-    assert stored.put(consignment, origin) == 0
-    stored.store.remove(f"data/{consignment.folder_name}/big.bin.0003")
-    stored.store.write(f"data/{consignment.folder_name}/big.bin.0005", b"of another size")
-    assert stored.put(consignment, origin) == 2 * CHUNK
+    assert put(stored, consignment, origin) == consignment.size
+    assert put(stored, consignment, origin) == 0
+    stored.store.remove(f"node-data/{consignment.folder_name}/big.bin.0003")
+    stored.store.write(f"node-data/{consignment.folder_name}/big.bin.0005", b"of another size")
+    assert put(stored, consignment, origin) == 2 * CHUNK
     faults = iter(["SlowDown", "InternalError"] * 3)
     arrival = stage(consignment, stored, shelf)
     assert content(arrival.folder) == content(origin)
@@ -305,10 +309,10 @@ def test_what_lacks_or_is_damaged_in_the_storage_is_named_with_the_fix(
     origin: Path, consignment: Consignment, shelf: Path, tmp_path: Path
 ) -> None:
     stored = StoredConsignments(open_store(str(tmp_path / "storage"), patience=0))
-    stored.put(consignment, origin)
-    damaged = f"data/{consignment.folder_name}/big.bin.0003"
+    put(stored, consignment, origin)
+    damaged = f"node-data/{consignment.folder_name}/big.bin.0003"
     stored.store.write(damaged, bytes(CHUNK))
-    message = r"from file://.*storage/data: .* wrong checksum. Remove what is damaged below .*/data; the next start or"
+    message = r"from file://.*storage/node-data: .* wrong checksum. Remove what is damaged below .*/node-data; the next"
     with pytest.raises(StagingError, match=message):
         stage(consignment, stored, shelf)
     stored.store.remove(damaged)
@@ -320,4 +324,4 @@ def test_a_file_that_changes_while_it_is_sent_is_told(origin: Path, consignment:
     stored = StoredConsignments(open_store(str(tmp_path / "storage"), patience=0))
     (origin / "sub/even.bin").write_bytes(bytes(SIZES["sub/even.bin"]))
     with pytest.raises(UserError, match=r"the corpus x/y cannot be sent to .* must not change meanwhile"):
-        stored.put(consignment, origin)
+        put(stored, consignment, origin)

@@ -71,12 +71,12 @@ def look_at_nodes(homes: Path, corpus: Path, encoder: str) -> None:
     cluster = start_cluster(homes, "first")
     ray.init(cluster.address, logging_level="ERROR")
     spec = find_pretrained(encoder, types=("wav2vec2", "whisper")).spec
-    arguments = SimpleNamespace(cache_dir=Path("~/cache"), storage=None)
+    arguments = SimpleNamespace(cache_dir=Path("~/cache"))
     search: Any = SimpleNamespace(arguments=arguments, encoders=[{"spec": spec}])
     joined: Any = SimpleNamespace(joined=True)
     console = Console(width=200)
     task = {"corpus_folder": str(corpus), "encoder": spec, "cache_dir": "/nowhere"}
-    with out_of_sight(joined, [search], open_corpus(corpus), console) as found:
+    with out_of_sight(joined, [search], open_corpus(corpus), None, console) as found:
         assert found is not None
         found.introduce(console)
         plan = TrialPlan(str(homes), "", task, 0, 1, 1, supply=found)

@@ -13,6 +13,7 @@ import pytest
 
 from search.preparing import ERROR_FILE, PROGRESS_FILE, _Progress, _progress_line, largest_node
 from search.record import read_events
+from search.shared_files import SharedFiles
 from search.space import load_space
 from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError
@@ -204,7 +205,7 @@ def test_the_node_with_most_cores_prepares_and_one_without_a_gpu_does_not_where_
 
 
 def test_progress_of_a_single_step_is_its_name(tmp_path: Path) -> None:
-    _Progress(tmp_path / PROGRESS_FILE)("linear probe", 0, 1)
+    _Progress(SharedFiles(tmp_path))("linear probe", 0, 1)
     assert _progress_line(tmp_path) == "linear probe"
 
 
@@ -217,7 +218,7 @@ def test_progress_of_a_single_step_is_its_name(tmp_path: Path) -> None:
 )
 def test_progress_is_a_line_with_its_unit(tmp_path: Path, what: str, line: str) -> None:
     assert _progress_line(tmp_path) is None
-    _Progress(tmp_path / PROGRESS_FILE)(what, 1200, 5884)
+    _Progress(SharedFiles(tmp_path))(what, 1200, 5884)
     assert _progress_line(tmp_path) == line
 
 

@@ -135,7 +135,7 @@ def test_a_copy_of_a_network_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_one_machine_is_left_as_it_was(prepared_tone_corpus: Path, tmp_path: Path) -> None:
-    with supplied(SimpleNamespace(joined=False), [], open_corpus(prepared_tone_corpus), Console()) as found:  # type: ignore[arg-type]
+    with supplied(SimpleNamespace(joined=False), [], open_corpus(prepared_tone_corpus), None, Console()) as found:  # type: ignore[arg-type]
         assert found is None
     plan = TrialPlan(str(tmp_path), "", {}, 0, 1, 1)
     assert plan_here(plan) is plan

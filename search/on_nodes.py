@@ -1,0 +1,35 @@
+"""Asking every node of the cluster something that concerns its own disk."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_Answer = TypeVar("_Answer")
+
+
+def on_every_node(function: Callable[..., _Answer], *arguments: Any, seconds: float) -> list[_Answer]:
+    """What *function* gives on each node where trials may run; nodes that do not answer in time are passed over.
+
+    Takes no cores, so that a node that is full of trials answers too.
+
+    Args:
+        function: of a module of this project
+        arguments: of it
+        seconds: to wait for all answers together
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = []
+    for node in ray.nodes():
+        if node["Alive"] and (node["Resources"].get("CPU") or node["Resources"].get("GPU")):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            asked.append(task.remote(*arguments))
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=seconds) if asked else ([], [])
+    found = []
+    for answer in answered:
+        try:
+            found.append(ray.get(answer))
+        except ray.exceptions.RayError:  # the node has just left
+            continue
+    return found

@@ -194,8 +194,9 @@ class TestFilesOfANetwork:
 def on_nodes(*arguments: object) -> str:
     """What ``tests.search.nodes_apart`` prints."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "datasets")])
-    # a busy machine may need longer than Ray's half a minute for a node
-    environment = {**os.environ, "PYTHONPATH": paths, "RAY_raylet_start_wait_time_s": "120"}
+    # no token, which a node looks for in its own home; a busy machine may need longer than half a minute for a node
+    ray = {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "120"}
+    environment = {**os.environ, "PYTHONPATH": paths, **ray}
     command = [sys.executable, "-m", "tests.search.nodes_apart", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -149,8 +149,7 @@ def _described(description: str, joined: bool, address: str) -> Cluster:
     resources = ray.cluster_resources()
     shows = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
     start = f"{shows}.venv/bin/ray start --address={address}"
-    # trials at a time are counted once a sitting
-    hint = f"more machines count from the next start or --resume on; each joins with: {start}" if joined else ""
+    hint = f"more machines count as soon as they join; each joins with: {start}" if joined else ""
     return Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), joined, hint)
 
 

@@ -239,8 +239,11 @@ def _sit(
         joined_cluster(arguments.address) as cluster,
         interruptible(stopper),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+        ExitStack() as watching,
     ):
         cluster.introduce(search.folder, console)
+        folders = dict(zip((member.folder for member in search.members), data, strict=True))
+        cluster = watch_nodes(cluster, folders, arguments, stopper, watching, console)
         resources = [
             choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
             for member in search.members
@@ -256,7 +259,6 @@ def _sit(
         machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
-            watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             board = keep_board(search, studies)

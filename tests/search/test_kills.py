@@ -133,26 +133,6 @@ def test_with_two_workers_no_trial_is_lost_or_run_twice_however_often_it_is_kill
     assert len(table) == 24 and set(table["state"]) <= {"COMPLETE", "PRUNED"}
 
 
-@pytest.mark.slow
-def test_a_lost_node_costs_its_trials_the_epoch_they_were_in(
-    command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    search = command(
-        *options(folder, prepared_tone_corpus, 6, 2), "--scheduler", "none",
-        module="tests.search.two_nodes",
-    )  # fmt: skip
-    code, out, err = search.end()
-    assert code == 0, out + err
-    assert "lost a node while trials" in out
-    trials = trials_of(read_events(folder / "events.jsonl"))
-    assert [trial.outcome for trial in trials.values()] == ["completed"] * 6
-    for trial in trials.values():
-        assert trial.scores == [score_of(trial.config["x"], epoch) for epoch in range(1, EPOCHS + 1)]
-    loaded = (tmp_path / "cache" / "loaded.txt").read_text().split()[1::2]
-    assert any(int(epoch) >= 1 for epoch in loaded)  # it went on, on the other node
-
-
 def test_the_same_seed_gives_the_same_board_twice(real_search: Search, tmp_path: Path) -> None:
     """Real networks on real features, one worker."""
     boards = []

@@ -1,6 +1,7 @@
 """The driver or a node killed at any moment: the search ends where one that nobody disturbed ends."""
 
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,36 @@ def test_a_search_killed_at_twenty_random_moments_ends_as_one_that_was_not(
     command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:
     check_one_worker(command, prepared_tone_corpus, tmp_path, trials=40, kills=20)
+
+
+@pytest.mark.slow
+def test_a_search_ended_by_sigterm_and_then_by_a_second_ctrl_c_ends_as_one_that_was_not(
+    command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    first = command(*options(folder, prepared_tone_corpus, 4, 1), "--scheduler", "none")
+    first.wait_for_epochs(folder, more=2)
+    first.process.send_signal(signal.SIGTERM)
+    code, out, err = first.end()
+    assert code == 130, err
+    assert f"interrupted; nothing is lost. Go on with:\n  python search/run.py --resume {folder}" in out
+    assert read_events(folder / "events.jsonl")[-1]["reason"] == "interrupted"
+
+    second = command("--resume", str(folder))
+    second.wait_for_epochs(folder, more=2)
+    for _ in range(2):
+        second.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # signals of one kind that arrive together are one
+    code, out, err = second.end()
+    assert code == 130 and "Traceback" not in out + err
+    assert read_events(folder / "events.jsonl")[-1]["kind"] != "ended"  # the second did not wait for that
+
+    code, out, err = command("--resume", str(folder)).end()
+    assert code == 0, out + err
+    trials = trials_of(read_events(folder / "events.jsonl"))
+    assert [trial.outcome for trial in trials.values()] == ["completed"] * 4
+    for trial in trials.values():
+        assert trial.scores == [score_of(trial.config["x"], epoch) for epoch in range(1, EPOCHS + 1)]
 
 
 @pytest.mark.slow

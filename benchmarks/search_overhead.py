@@ -20,6 +20,7 @@ EPOCHS = 3
 
 def ours(trials: int) -> None:
     """The search's own code, from record to rungs."""
+    from search.arguments import Arguments
     from search.cluster import joined_cluster
     from search.proposals import Proposer
     from search.record import Record
@@ -46,7 +47,7 @@ def ours(trials: int) -> None:
         )
         plan = TrialPlan(folder, "benchmarks.null_family", task, 0, EPOCHS, 1)
         with joined_cluster("local", num_cpus=2):
-            tune_study(study, plan, SittingStopper(None), Resources(1, 0.0, 2), max_failures=0)
+            tune_study(study, plan, SittingStopper(None), Resources(1, 0.0, 2), Arguments(max_failures=0))
         ended = sum(trial.outcome in ("completed", "stopped") for trial in study.trials.values())
     if ended != trials:
         reasons = {trial.reason for trial in study.trials.values() if trial.outcome == "failed"}

@@ -245,8 +245,12 @@ def _sit(
         supplied(cluster, search.members, data[0].corpus, search.storage, console) as supply,
         interruptible(stopper, search.storage),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+        ExitStack() as watching,
     ):
         cluster.introduce(search.folder, console)
+        cluster = watch_nodes(
+            cluster, [member.folder for member in search.members], search.storage, arguments, stopper, watching, console
+        )
         for each in (search.storage, supply):
             if each is not None:
                 each.introduce(console)
@@ -265,7 +269,6 @@ def _sit(
         machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
-            watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             board = keep_board(search, studies)

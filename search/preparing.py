@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.autoscaling import planned_nodes
 from search.baselines import check_baseline
 from search.encoders import ENCODER
+from search.node_watch import away_from_unfit, usable_nodes
 from search.run_folder import write_atomically
 from search.shared_files import SharedFiles
 from search.supply import plan_here
@@ -64,13 +64,12 @@ def prepare_node(
     import ray
 
     files = plan.on_driver
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores, gpus = largest_node([*alive, *planned_nodes()], with_gpu=resources.gpus > 0)
+    cores, gpus = largest_node(usable_nodes(), with_gpu=resources.gpus > 0)
     for left_over in (ERROR_FILE, PROGRESS_FILE):  # of an earlier sitting
         files.remove(left_over)
     progress = _Look(files)
     # its process ends with it and gives back its memory; a second try would only fail the same way, later
-    work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0)
+    work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0, **away_from_unfit())
     running = work.remote(configs, replace(plan, threads=cores))
     try:
         while not ray.wait([running], timeout=_POLL_SECONDS)[0]:

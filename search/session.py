@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from rich.console import Console
 
 from search import run_folder
 from search.arguments import Arguments
+from search.autoscaling import total
 from search.baselines import CLASSICAL_NAME, check_baseline
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
@@ -25,6 +28,7 @@ from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged
 from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
 from search.live_page import live_page
+from search.node_watch import away_from_unfit
 from search.opening import (
     ALL_TRIED,
     GPU_BUDGET,
@@ -120,8 +124,10 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
         supplied(cluster, [search], data.corpus, search.storage, console) as supply,
         interruptible(stopper, search.storage),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+        ExitStack() as watching,
     ):
         cluster.introduce(search.folder, console)
+        cluster = watch_nodes(cluster, [search.folder], search.storage, arguments, stopper, watching, console)
         for each in (search.storage, supply):
             if each is not None:
                 each.introduce(console)
@@ -130,7 +136,6 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
         study.take_resources(resources.cpus, resources.gpus)
         trial_plan = make_trial_plan(search, data, resources, supply)
         with ExitStack() as stack:
-            watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(
                 console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
@@ -141,7 +146,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
             if search.family.prepare and study.remaining and not stopper.stop_all():
                 prepare(search, study, trial_plan, resources, stopper, view)
             if not stopper.stop_all():
-                tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
+                tune_study(study, trial_plan, stopper, resources, arguments)
             ending = ending_of(stopper, study)
             if ending != INTERRUPTED:
                 if search.family.classical and study.best is not None:
@@ -221,19 +226,42 @@ def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> N
     study.listeners += [view.on_event, tracker.on_event, Seldom(keep_board)]
 
 
-def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, stack: ExitStack) -> None:
-    """Refuse nodes of a cluster that was there before that cannot work with *plans*, until *stack* is closed.
+def watch_nodes(
+    cluster: "Cluster", folders: Sequence[Path], storage: RunStorage | None, arguments: Arguments, stopper: Any,
+    stack: ExitStack, console: Console,
+) -> "Cluster":  # fmt: skip
+    """Follow the nodes of a cluster that was there before, until *stack* is closed; none that does not fit is used.
+
+    Args:
+        cluster: that was joined, or started
+        folders: of the searches, which nodes should see where there is no storage
+        storage: which they should read and write, None where there is none
+        arguments: of the search
+        stopper: ends the sitting if no node is left that fits
+        stack: the sitting's
+        console: where to name nodes that do not fit
+
+    Returns:
+        *cluster* with what its nodes that fit have
 
     Raises:
-        UserError: there is one
+        UserError: none does
     """
-    from search.nodes import watched_nodes
+    from search.node_watch import watched_nodes
 
-    if cluster.joined:
-        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans if plan.files is None}
-        with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
-        storage = next((plan.files.store.uri for plan in plans if plan.files is not None), "")
-        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu, storage=storage))
+    if not cluster.joined:
+        return cluster
+    paths = [] if storage is not None else [folder.resolve() / run_folder.CONFIG_FILE for folder in folders]
+    uri = storage.store.uri if storage is not None else ""
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    watched = watched_nodes(paths, stopper, say, with_gpu=arguments.gpus_per_trial != 0, storage=uri)
+    nodes = stack.enter_context(watched).capacity
+    if not total(nodes, "CPU"):
+        raise UserError(
+            "no machine of the cluster has a core for trials: its head was started with --num-cpus=0, or gives none. "
+            f"Let one join, then try again.{f' {cluster.hint}' if cluster.hint else ''}"
+        )
+    return replace(cluster, cpus=total(nodes, "CPU"), gpus=total(nodes, "GPU"))
 
 
 def deadline_of(arguments: Arguments, used: float) -> float | None:
@@ -267,7 +295,7 @@ def add_classical(studies: Sequence[Study], plan: TrialPlan, view: LiveView) -> 
     lacking = [study for study in studies if all(known.name != CLASSICAL_NAME for known in study.baselines)]
     if lacking:
         try:
-            baseline = ray.get(ray.remote(classical_baseline).options(num_cpus=1).remote(plan))
+            baseline = ray.get(ray.remote(classical_baseline).options(num_cpus=1, **away_from_unfit()).remote(plan))
             check_baseline(baseline)
         except (ray.exceptions.RayError, ValueError) as error:  # it costs itself, not the search
             view.say(f"{CLASSICAL_NAME} could not be computed: {getattr(error, 'cause', None) or error}")

@@ -27,14 +27,14 @@ from ser_data.object_store import StorageError
 
 
 class StudySearcher(Searcher):
-    """Hands out the study's trials, at most *max_concurrent* at a time."""
+    """Hands out the study's trials, at most as many at a time as *max_concurrent* gives."""
 
     def __init__(
         self,
         study: Study | Portfolio,
         stopper: "SittingStopper",
         error_file_of: Callable[[int], Path],
-        max_concurrent: int,
+        max_concurrent: Callable[[], int],
     ) -> None:
         """Ask *study*; where a trial fails, its traceback is in *error_file_of* its number."""
         super().__init__(metric=SCORE, mode="max")
@@ -47,7 +47,7 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next configuration, None while nothing may start, or Tune's word for: that was all."""
         assert self._study is not None
-        if len(self._live) >= self._max_concurrent:
+        if len(self._live) >= self._max_concurrent():
             return None
         proposal = None
         with self._stopper.guarding():
@@ -72,7 +72,7 @@ class StudySearcher(Searcher):
         """Nothing: the record holds it all."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None, "_error_file_of": None}
+        return {**self.__dict__, "_study": None, "_error_file_of": None, "_max_concurrent": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StudySearcher":
         return self

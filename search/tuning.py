@@ -2,19 +2,23 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search.arguments import Arguments
+from search.capacity import Count, TrialsAtATime, fitting
 from search.families import Family
 from search.last_words import last_words
+from search.node_watch import away_from_unfit, current
 from search.portfolio import Portfolio
 from search.study import Study
 from search.trial import NUMBER, PlaceOf, TrialPlan, run_trial, run_trial_of_several
 from ser_data.errors import UserError
+
+_UNBOUNDED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ class Resources:
     gpus: float
     concurrent: int
 
-    def task_options(self) -> dict[str, float]:
+    def task_options(self) -> dict[str, Any]:
         """For a Ray task that takes as much as a trial."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, **away_from_unfit()}
 
 
 def choose_resources(arguments: Arguments, family: Family, *, cores: int, gpus: int) -> Resources:
@@ -62,15 +66,15 @@ def choose_resources(arguments: Arguments, family: Family, *, cores: int, gpus: 
     return Resources(per_trial.cpus, per_trial.gpus, min(arguments.max_concurrent or fits, fits))
 
 
-def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources, *, max_failures: int) -> None:
+def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources, arguments: Arguments) -> None:
     """Hand what is left of *study* to a new Tuner and wait until it is through.
 
     Args:
         study: replayed from its record
         plan: what every trial gets
         stopper: :class:`search.tune_adapters.SittingStopper`
-        resources: of one trial, and how many at a time
-        max_failures: retries of one trial
+        resources: of one trial, and how many at a time on the nodes that are there
+        arguments: of the search
 
     Raises:
         UserError: a corner of the space cannot be trained; no trial was
@@ -85,7 +89,8 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
         Path(plan.run_folder),
         error_file_of=partial(last_words, plan),
         concurrent=resources.concurrent,
-        max_failures=max_failures,
+        count=lambda nodes: fitting(nodes, resources.cpus, resources.gpus),
+        arguments=arguments,
     )
 
 
@@ -122,6 +127,10 @@ def tune_several(
         place, own = place_of(number)
         return last_words(plans[place], own)
 
+    def count(nodes: Sequence[Mapping[str, float]]) -> int:
+        now = [replace(one, concurrent=fitting(nodes, one.cpus, one.gpus)) for one in resources]
+        return concurrent_of_several(now, None)
+
     trainable = tune.with_parameters(run_trial_of_several, plans=list(plans), place_of=place_of)
     _tune(
         study,
@@ -130,7 +139,8 @@ def tune_several(
         folder,
         error_file_of=error_file_of,
         concurrent=concurrent_of_several(resources, arguments.max_concurrent),
-        max_failures=arguments.max_failures,
+        count=count,
+        arguments=arguments,
     )
 
 
@@ -162,22 +172,30 @@ def _tune(
     *,
     error_file_of: Callable[[int], Path],
     concurrent: int,
-    max_failures: int,
+    count: Count,
+    arguments: Arguments,
 ) -> None:
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
     from search.tune_adapters import StudyScheduler, StudySearcher
+    from search.tune_controller import following_nodes
 
     if not study.remaining:
         return
     scratch = folder / ".tune"  # Tune insists on a folder; nothing in it is ever read
     shutil.rmtree(scratch, ignore_errors=True)
-    # one pending trial at a time is Tune's default with a searcher; an autoscaling cluster would fill one by one
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    watch = current()
+    if watch is None:
+        at_a_time: Callable[[], int] = partial(int, concurrent)
+    else:
+        watch.hand_to(stopper)
+        at_a_time = TrialsAtATime(watch, study, count, arguments.max_concurrent)
+    # the searcher bounds what waits. Tune's default is one trial, and an autoscaling cluster would fill one by one
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_UNBOUNDED)
     tuner = Tuner(
         trainable,
         tune_config=TuneConfig(
-            search_alg=StudySearcher(study, stopper, error_file_of, concurrent),
+            search_alg=StudySearcher(study, stopper, error_file_of, at_a_time),
             scheduler=StudyScheduler(study, stopper),
             num_samples=study.remaining,
             reuse_actors=True,
@@ -188,11 +206,12 @@ def _tune(
             storage_path=str(scratch),
             stop=stopper,
             verbose=0,
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=FailureConfig(max_failures=arguments.max_failures),
         ),
     )
     try:
-        tuner.fit()
+        with following_nodes(watch, study, at_a_time, error_file_of):
+            tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if stopper.failure is not None:

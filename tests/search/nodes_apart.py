@@ -1,14 +1,15 @@
 """A real Ray of nodes with homes of their own, which do not find the driver's folders under their paths.
 
 ``python -m tests.search.nodes_apart look HOMES CORPUS ENCODER`` prints, as JSON, what each node makes of a plan;
-``python -m tests.search.nodes_apart search HOMES OPTIONS`` is ``search/run.py`` on two such nodes of one core each.
+``python -m tests.search.nodes_apart search HOMES OPTIONS`` is ``search/run.py`` on two such nodes of one core each;
+``knobs`` for ``search``: over the tests' own spaces.
 """
 
 import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from ser_data.consignment import digest_of
 from ser_data.corpus import WAVEFORMS_FILE, open_corpus
 from ser_models.pretrained.choice import find_pretrained
 from ser_models.pretrained.source import source_from_spec
+from tests.search.knob_search import knob_spaces
 
 
 @contextmanager
@@ -101,5 +103,5 @@ if __name__ == "__main__":
         cluster = start_cluster(homes, "first")
         cluster.add_node(**node(homes, "second"))
         sys.argv[1:] = [*sys.argv[3:], "--address", cluster.address]
-        with mock.patch("search.session.supplied", out_of_sight):
+        with mock.patch("search.session.supplied", out_of_sight), knob_spaces() if what == "knobs" else nullcontext():
             run_command(main)

@@ -17,7 +17,9 @@ from rich.console import Console
 
 from search import supply
 from search.families import get_family
+from search.record import read_events
 from search.space import load_space
+from search.study import trials_of
 from search.supply import Good, Supply, plan_here, supplied
 from search.trial import TrialPlan, epochs_of_trial, export_trial
 from search.tune_adapters import SittingStopper, StudyScheduler
@@ -240,3 +242,18 @@ def test_a_search_on_nodes_that_do_not_see_its_data_ends_as_on_one_machine(
     for name in ("first", "second"):
         (copy,) = (tmp_path / name / "cache" / "staged").glob("corpus-*/")
         assert (copy / WAVEFORMS_FILE).read_bytes() == (prepared_tone_corpus / WAVEFORMS_FILE).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_get_its_data_is_left_out_and_costs_no_trial(
+    prepared_tone_corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "cache").write_text("a file where a folder should be")
+    folders = ("--data", prepared_tone_corpus, "--out", tmp_path / "run", "--cache-dir", "~/cache")
+    options = ("--space", "plain", "--split", "speaker_kfold:4:1", "--scheduler", "none", "--wandb", "disabled")
+    said = on_nodes("knobs", tmp_path, *options, "--max-failures", "0", *folders)
+    assert "cannot write its copy of corpus crema_d" in said and "with --cache-dir. Then start Ray there again." in said
+    assert "They are left out; trials on the others go on." in said
+    trials = trials_of(read_events(tmp_path / "run" / "events.jsonl"))
+    assert {trial.outcome for trial in trials.values()} == {"completed"}

@@ -63,7 +63,16 @@ def test_a_folder_that_the_node_does_not_see_is_named(own: dict[str, Any], tmp_p
     report = look_around((), (), [str(tmp_path), missing], False)
     assert report["unseen"] == [missing]
     (told,) = what_does_not_fit(own, {**own, "unseen": report["unseen"]})
-    assert told.startswith(f"does not see {missing}.") and "--out and --data" in told
+    assert told.startswith(f"does not see {missing}.") and "--out and --data" in told and "--storage" in told
+
+
+def test_a_node_that_cannot_use_the_storage_is_told_with_its_own_reason(own: dict[str, Any], tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    assert look_around((), (), [], False, there.as_uri())["storage"] == ""
+    (tmp_path / "file").write_text("")
+    report = look_around((), (), [], False, (tmp_path / "file" / "there").as_uri())
+    (told,) = what_does_not_fit(own, {**own, "storage": report["storage"]})
+    assert told.startswith("cannot use the storage as this machine does. --storage: file:///") and "policy" in told
 
 
 def test_a_gpu_that_torch_cannot_use_is_refused(own: dict[str, Any]) -> None:

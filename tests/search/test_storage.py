@@ -1,13 +1,14 @@
 """Where a sitting begins that has a storage: which of the two is ahead, what is taken, what is refused. Without Ray."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from search import run_folder
+from search import lease, run_folder, uploader
 from search.arguments import Arguments, parse_arguments
-from search.lease import LEASE_FILE
+from search.lease import LEASE_FILE, LeaseLostError
 from search.record import Event, Record, read_events
 from search.segments import segment_name
 from search.storage import APART_FILE, RunStorage, open_record, opened_storage
@@ -38,7 +39,7 @@ class Place:
     def store(self) -> ObjectStore:
         return open_store(self.uri).at("run")
 
-    def sit(self, arguments: Arguments, *events: Event, lost: bool = False) -> Path:
+    def sit(self, arguments: Arguments, *events: Event | Callable[[], Event], lost: bool = False) -> Path:
         """A sitting that appends *events*; where the driver is *lost*, the last of them never leave its machine."""
         with opened_storage(arguments, self.said.append) as (arguments, storage):
             folder = arguments.resume or arguments.out
@@ -51,7 +52,7 @@ class Place:
             storage.put()
             with open_record(folder / run_folder.RECORD_FILE, storage) as record:
                 for event in events:
-                    record.append(event)
+                    record.append(event() if callable(event) else event)
             if lost:
                 with Record(folder / run_folder.RECORD_FILE) as record:
                     record.append(epoch(-1))
@@ -148,6 +149,38 @@ def test_the_place_itself_can_be_named_as_a_folder(place: Place) -> None:
     there = place.tmp_path / "there" / "run"
     folder = place.sit(Arguments(resume=there, out=place.machine("second")), SITTING)
     assert (folder, events(folder)) == (place.machine("second"), [SITTING, SITTING])
+
+
+def test_a_driver_that_was_lost_before_its_first_event_is_gone_on_for(place: Place) -> None:
+    place.begin(SITTING)
+    for name in place.store.names("events"):
+        place.store.remove(name)
+    assert run_folder.load(place.resume_from_afar())["search_id"] == "abc"
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(uploader, "GATHER_SECONDS", 0.02)
+    with opened_storage(Arguments(out=place.machine("first"), storage=place.uri), place.said.append):
+        place.store.write("config.json", b'{"search_id": "abc"}')
+        told = refused(place, Arguments(resume_from=place.store.uri, out=place.machine("second")))
+    assert "which lives. One driver searches at a time" in told
+    assert not place.machine("second").exists()
+
+
+def test_a_driver_whose_search_was_taken_over_ends_its_sitting(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.0)
+
+    def take_over() -> Event:
+        there = json.loads(place.store.read(LEASE_FILE))
+        place.store.write(LEASE_FILE, json.dumps({**there, "host": "another", "token": "x"}).encode())
+        return SITTING
+
+    with pytest.raises(LeaseLostError, match=r"taken over by another driver \(another"):
+        place.sit(Arguments(out=place.machine("first"), storage=place.uri), SITTING, take_over)
+    assert json.loads(place.store.read(LEASE_FILE))["token"] == "x"
+    assert events(place.machine("first"))[-1] == SITTING  # nothing is lost here
 
 
 def refused(place: Place, arguments: Arguments) -> str:

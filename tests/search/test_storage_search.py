@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -149,3 +150,74 @@ def test_a_storage_that_cannot_be_written_is_told_before_a_folder_is_made(
     with pytest.raises(UserError, match=r"--storage: s3://runs/.* cannot be written .*ACCESS_DENIED"):
         knob_search(tmp_path / "denied", "--space", "plain", "--storage", server.uri("runs"))
     assert not (tmp_path / "denied").exists()
+
+
+@pytest.mark.slow
+def test_several_spaces_and_their_finalists_go_on_elsewhere(
+    server: S3Server, knob_search: Search, go_on_elsewhere: Callable[..., Sitting], tmp_path: Path
+) -> None:
+    several = ["--space", "plain,second", "--trials", "6", "--max-concurrent", "1"]
+    begun = knob_search(tmp_path / "begun", *several, "--storage", server.uri("runs"))
+    whole = knob_search(tmp_path / "whole", *several)
+    assert begun.code == 0, begun.text
+    pd.testing.assert_frame_equal(board(begun.folder), board(whole.folder))
+    assert (begun.folder / "best" / "provenance.txt").is_file()
+    shutil.rmtree(begun.folder)
+    more = ("--trials", "8", "--finalists", "2", "--seeds", "1")
+    found = go_on_elsewhere(tmp_path / "elsewhere", server.uri("runs/begun"), *more)
+    assert found.code == 0, found.text
+    expected = knob_search(whole.folder, "--resume", *more)
+    pd.testing.assert_frame_equal(board(found.folder), board(expected.folder))
+    finalists = [pd.read_csv(folder / "finalists.csv") for folder in (found.folder, expected.folder)]
+    pd.testing.assert_frame_equal(*(one.drop(columns="search_id", errors="ignore") for one in finalists))
+    there = open_store(server.uri("runs/begun")).names()
+    assert {"test_ledger.json", "finalists.md", "plain/leaderboard.csv", "plain/events/00000001-t0001.jsonl"} <= set(
+        there
+    )
+    assert not [name for name in there if name.endswith("checkpoint.pt") and name.startswith("finalists")]
+    third = go_on_elsewhere(tmp_path / "third", server.uri("runs/begun"))
+    assert "is finished" in third.text and (third.folder / "finalists.md").is_file()
+
+
+@pytest.mark.slow
+def test_a_search_that_loses_driver_and_disk_again_and_again_ends_as_one_that_was_not_disturbed(
+    server: S3Server, knob_search: Search, command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
+) -> None:
+    draw = random.Random(1)
+    server.fault = lambda method, path: "SlowDown" if draw.random() < 0.1 else None
+    uri, cache = server.uri("runs/again/run"), tmp_path / "again-cache"
+    options = ["--space", "long", "--trials", "8", "--max-concurrent", "1", "--scheduler", "asha", "--sampler", "tpe"]
+    start = [
+        *options, "--data", str(prepared_tone_corpus), "--cache-dir", str(cache), "--split", "speaker_kfold:4:1",
+        "--storage", server.uri("runs/again"),
+    ]  # fmt: skip
+    for number in range(6):
+        folder = tmp_path / f"machine-{number}" / "run"
+        driver = command(*(["--resume", uri] if number else start), "--out", str(folder))
+        driver.wait_for(folder / "events.jsonl")
+        driver.wait_for_epochs(folder, more=1)
+        time.sleep(draw.uniform(0.0, 1.5))
+        driver.kill()
+        driver.clean_up()
+        shutil.rmtree(folder)
+        shutil.rmtree(cache / "runs", ignore_errors=True)
+    last = command("--resume", uri, "--out", str(tmp_path / "last" / "run"))
+    code, out, err = last.end()
+    assert code == 0, out + err
+    check_equal(tmp_path / "last" / "run", knob_search(tmp_path / "undisturbed", *options).folder)
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_and_a_preparation_are_told_as_without_a_storage(
+    server: S3Server, knob_search: Search, tmp_path: Path
+) -> None:
+    hangs = tmp_path / "hangs"
+    found = knob_search(
+        hangs, "--space", "stuck", "--epoch-timeout", "15s", "--max-failures", "0", "--storage", server.uri("runs")
+    )
+    assert found.trials[1].reason.startswith(f"it hung: no epoch within --epoch-timeout; where it stood is in {hangs}")
+    assert "knob_family" in (hangs / "trials" / "t0001" / "hang.txt").read_text()
+    assert b"knob_family" in open_store(server.uri("runs/hangs")).read("trials/t0001/hang.txt")
+    prepared = knob_search(tmp_path / "layered", "--space", "layered", "--storage", server.uri("runs"))
+    assert prepared.code == 0, prepared.text
+    assert "linear probe" in prepared.text

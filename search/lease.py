@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from ser_data.errors import UserError
 from ser_data.object_store import ObjectStore
@@ -22,6 +23,7 @@ RENEW_SECONDS = 20.0
 EXPIRE_SECONDS = 75.0  # without a renewal; by then three were missed
 _SURELY_DEAD_SECONDS = 1800.0  # by clocks, which may differ between machines
 _LOOK_SECONDS = 2.0
+_held: set[str] = set()  # tokens of this process
 
 
 class LeaseLostError(UserError):
@@ -34,6 +36,7 @@ class Holder:
 
     Attributes:
         host: its machine's name
+        boot: the machine's own name for its last start; empty where it has none
         pid: its process there
         token: of this sitting alone
         at: of the last renewal, in seconds since 1970 by its own clock
@@ -41,6 +44,7 @@ class Holder:
     """
 
     host: str
+    boot: str
     pid: int
     token: str
     at: float
@@ -50,12 +54,12 @@ class Holder:
     def own(cls) -> "Holder":
         """This process, with a new token."""
         since = datetime.now().astimezone().isoformat(timespec="seconds")
-        return cls(socket.gethostname(), os.getpid(), secrets.token_hex(8), time.time(), since)
+        return cls(socket.gethostname(), _boot(), os.getpid(), secrets.token_hex(8), time.time(), since)
 
     def is_gone(self) -> bool:
         """Whether it certainly does not live: its process on this machine ended, or it was silent for very long."""
-        if self.host == socket.gethostname() and self.pid != os.getpid() and not _lives(self.pid):
-            return True
+        if (self.host, self.boot) == (socket.gethostname(), _boot()) and self.token not in _held:
+            return self.pid == os.getpid() or not _lives(self.pid)
         return time.time() - self.at > _SURELY_DEAD_SECONDS
 
 
@@ -95,6 +99,7 @@ class Lease:
         Raises:
             StorageError: the storage is away; then the next driver has to wait for a minute
         """
+        _held.discard(self.holder.token)
         there = _read(self.store)
         if there is not None and there.token == self.holder.token:
             self.store.remove(LEASE_FILE)
@@ -131,6 +136,7 @@ def take_lease(store: ObjectStore, say: Callable[[str], None], *, expire: float 
                 )
     lease = Lease(store.hasty, Holder.own())
     store.write(LEASE_FILE, json.dumps(asdict(lease.holder)).encode())
+    _held.add(lease.holder.token)
     return lease
 
 
@@ -139,6 +145,14 @@ def _read(store: ObjectStore) -> Holder | None:
         return Holder(**json.loads(store.read(LEASE_FILE)))
     except (FileNotFoundError, ValueError, TypeError):  # none, or damaged: nobody renews that one
         return None
+
+
+def _boot() -> str:
+    """Two machines may have one name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _lives(pid: int) -> bool:

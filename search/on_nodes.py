@@ -1,8 +1,12 @@
 """Asking every node of the cluster something that concerns its own disk."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from search.shared_files import NodeFiles
+
+_TIDY_SECONDS = 30.0
 _Answer = TypeVar("_Answer")
 
 
@@ -33,3 +37,20 @@ def on_every_node(function: Callable[..., _Answer], *arguments: Any, seconds: fl
         except ray.exceptions.RayError:  # the node has just left
             continue
     return found
+
+
+def tidy_nodes(files: NodeFiles, *, joined: bool) -> None:
+    """Remove what workers kept of a run that has ended; a node that left the cluster keeps it.
+
+    Args:
+        files: of any part of the run
+        joined: whether the cluster has nodes beside this machine
+    """
+    if joined:
+        on_every_node(_remove, files.folder, seconds=_TIDY_SECONDS)
+    else:
+        _remove(files.folder)
+
+
+def _remove(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -289,7 +289,8 @@ def _sit(
                 _export(search, studies, plans, resources, view)
             portfolio.end(ending)
         entrants = tuple(Entrant(*each) for each in zip(search.members, plans, resources, strict=True))
-        return ending, run_finalists(FinalRound(search, data[0], entrants, console), ending)
+        final = FinalRound(search, data[0], entrants, console)
+        return ending, run_finalists(final, ending, joined=cluster.joined)
 
 
 def keep_board(search: PortfolioSearch, studies: Sequence[Study]) -> Seldom:

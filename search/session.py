@@ -29,6 +29,7 @@ from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
 from search.live_page import live_page
 from search.node_watch import away_from_unfit
+from search.on_nodes import tidy_nodes
 from search.opening import (
     ALL_TRIED,
     GPU_BUDGET,
@@ -156,18 +157,27 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
             remove_checkpoints(search.folder, study, search.storage)
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
         final = FinalRound(search, data, (Entrant(search, trial_plan, resources),), console)
-        return ending, run_finalists(final, ending)
+        return ending, run_finalists(final, ending, joined=cluster.joined)
 
 
-def run_finalists(final: FinalRound, ending: str) -> Outcome:
-    """What comes of the finalists of a search, in time of their own; nothing where *ending* says that it goes on."""
+def run_finalists(final: FinalRound, ending: str, *, joined: bool) -> Outcome:
+    """What comes of the finalists of a search, in time of their own; nothing where *ending* says that it goes on.
+
+    Where it does not, what its workers kept is removed. *joined* says whether they are on other machines too.
+    """
     from search.tune_adapters import SittingStopper
 
-    if ending == INTERRUPTED or not final.search.arguments.finalists:
+    if ending == INTERRUPTED:
         return Outcome()
-    stopper = SittingStopper(None)
-    with interruptible(stopper, final.search.storage):
-        return final.run(stopper)
+    outcome = Outcome()
+    if final.search.arguments.finalists:
+        stopper = SittingStopper(None)
+        with interruptible(stopper, final.search.storage):
+            outcome = final.run(stopper)
+    files = final.entrants[0].plan.files
+    if files is not None and not outcome.interrupted:
+        tidy_nodes(files, joined=joined)
+    return outcome
 
 
 def rebuild_views(search: Search) -> None:

@@ -238,7 +238,8 @@ def _compared(store: ObjectStore, folder: Path, leases: list[Lease], say: Callab
                 _keep_apart(folder / name, here[common:], say)
         ahead = here[common:] if common == len(there.lines) else []
         storage.go_on_with(name, stored=len(there.lines), ahead=ahead)
-    if newer or (stored and not (folder / run_folder.CONFIG_FILE).is_file()):
+    is_new_here = not (folder / run_folder.CONFIG_FILE).is_file() and store.size(run_folder.CONFIG_FILE) is not None
+    if newer or is_new_here:
         say(f"taking the search from {store.path_of('')} into {folder}")
         lock = run_folder.claim(folder)
         try:

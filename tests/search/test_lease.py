@@ -70,6 +70,22 @@ def test_a_driver_notices_that_another_took_its_search_and_leaves_the_lease_alon
     assert json.loads(store.read(LEASE_FILE))["token"] == other.token
 
 
+def test_a_driver_with_the_same_name_on_another_machine_is_not_taken_for_dead(store: ObjectStore) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    namesake = dataclasses.replace(Holder.own(), boot="another", pid=ended.pid)
+    assert not namesake.is_gone()
+
+
+def test_a_lease_that_could_not_be_released_does_not_bind_its_own_process(store: ObjectStore) -> None:
+    own = take_lease(store, lambda line: pytest.fail(line))
+    assert not own.holder.is_gone()
+    there = store.read(LEASE_FILE)
+    own.release()
+    store.write(LEASE_FILE, there)
+    take_lease(store, lambda line: pytest.fail(line))
+
+
 def test_a_damaged_lease_binds_nobody(store: ObjectStore) -> None:
     store.write(LEASE_FILE, b"{")
     take_lease(store, lambda line: pytest.fail(line))

@@ -62,6 +62,15 @@ def test_a_folder_that_the_node_does_not_see_is_named(own: dict[str, Any], tmp_p
     assert told.startswith(f"does not see {missing}.") and "--out, or give a --storage" in told
 
 
+def test_a_node_that_cannot_use_the_storage_is_told_with_its_own_reason(own: dict[str, Any], tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    assert look_around((), (), [], False, there.as_uri())["storage"] == ""
+    (tmp_path / "file").write_text("")
+    report = look_around((), (), [], False, (tmp_path / "file" / "there").as_uri())
+    (told,) = what_does_not_fit(own, {**own, "storage": report["storage"]})
+    assert told.startswith("cannot use the storage as this machine does. --storage: file:///") and "policy" in told
+
+
 def test_a_gpu_that_torch_cannot_use_is_refused(own: dict[str, Any]) -> None:
     (told,) = what_does_not_fit(own, {**own, "cuda": "the driver is too old"})
     assert "cannot use: the driver is too old" in told and "--num-gpus=0" in told

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.baselines import check_baseline
 from search.encoders import ENCODER
+from search.lost_nodes import MOST_LOST_IN_A_ROW
 from search.node_watch import away_from_unfit, usable_nodes
 from search.run_folder import write_atomically
 from search.trial import TrialPlan, check_configurations, task_and_settings
@@ -41,6 +42,7 @@ def prepare_node(
     *,
     stopped: Callable[[], bool],
     show: Callable[[str], None],
+    lost: int = 0,
 ) -> list[Baseline]:
     """Let a worker with a whole node to itself prepare *configs*, and wait for it.
 
@@ -50,6 +52,7 @@ def prepare_node(
         resources: of one trial; where it takes a GPU, so does this
         stopped: whether the sitting ends; then the worker is ended, and what it began is left to a resume
         show: is told what the worker does, in a line
+        lost: nodes that were lost over it
 
     Returns:
         the family's baselines; none if the sitting ended before
@@ -81,6 +84,8 @@ def prepare_node(
     except ray.exceptions.RayError as error:
         if stopped():  # a signal of the terminal reaches workers too
             return []
+        if isinstance(error, ray.exceptions.NodeDiedError) and lost + 1 < MOST_LOST_IN_A_ROW:
+            return prepare_node(configs, plan, resources, stopped=stopped, show=show, lost=lost + 1)
         raise _told(error, folder) from error
     finally:
         (folder / PROGRESS_FILE).unlink(missing_ok=True)

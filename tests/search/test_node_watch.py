@@ -116,8 +116,7 @@ def test_where_no_node_is_left_that_fits_the_sitting_ends_with_how_to_go_on(node
         del nodes.cores["good"]
         nodes.join("late", UNFIT)
         assert not watch.may_be_used("late")
-        watch.may_be_used("nobody")  # two more looks
-        watch.may_be_used("nobody")
+        watch.refresh()
     assert isinstance(sitting.stopper.failure, UserError)
     assert "at-late: does not see /data" in str(sitting.stopper.failure) and "--resume" in str(sitting.stopper.failure)
 
@@ -127,13 +126,13 @@ def test_a_node_counts_when_it_has_been_looked_at_and_no_longer_when_it_is_gone(
     with sitting.watched() as watch:
         assert watch.take_change() is None  # it was there
         nodes.join("second", report=None)
-        watch.may_be_used("nobody")
-        assert not watch.is_settled and watch.capacity == [{"CPU": 2}]
+        watch.refresh()
+        assert not watch.knows("second") and watch.capacity == [{"CPU": 2}]
         nodes.reports["second"] = FITS
-        assert watch.may_be_used("second") and watch.is_settled
+        assert watch.may_be_used("second") and watch.knows("second")
         assert watch.take_change() == Change(joined=1, left=0)
         del nodes.cores["first"]
-        watch.may_be_used("nobody")
+        watch.refresh()
         assert watch.take_change() == Change(joined=0, left=1) and watch.capacity == [{"CPU": 2}]
 
 
@@ -194,7 +193,7 @@ def test_trials_at_a_time_follow_the_nodes_within_max_concurrent_and_are_written
         found.append(at_a_time())
         assert at_a_time() == found[-1] and len(study.noted) == 1  # said once
         del nodes.cores["first"]
-        watch.may_be_used("nobody")
+        watch.refresh()
         found.append(at_a_time())
     assert tuple(found) == numbers
     assert study.noted[0] == {"joined": 1, "left": 0, "concurrent": numbers[1], "cpus": 4, "gpus": 0}
@@ -207,7 +206,7 @@ def test_without_a_node_one_trial_waits_for_the_next_and_it_is_said(nodes: Nodes
     with sitting.watched() as watch:
         at_a_time = TrialsAtATime(watch, Noting(), lambda there: fitting(there, 1, 0), None)
         del nodes.cores["only"]
-        watch.may_be_used("nobody")
+        watch.refresh()
         assert at_a_time() == 1
     assert sitting.said == ["1 machine left: none is left that could run a trial; the search waits for one to join"]
 

@@ -113,7 +113,6 @@ class Loop:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fate = Fate.LOST_NODE
-        self.done: list[str] = []
         self.study = mock.Mock(trials={4: mock.Mock(epochs=[])})
         self.trial = mock.Mock(config={"number": 4}, trial_id="a", status=Trial.RUNNING)
         monkeypatch.setattr(tune_controller, "fate_of", lambda error, watch: self.fate)

@@ -106,21 +106,21 @@ class NodeWatch:
 
     def may_be_used(self, node: str, *, timeout: float = 30.0) -> bool:
         """Whether the node with that id fits; waits until it has been looked at, *timeout* seconds at most."""
-        with self._news:
-            looks = self._looks
-            self.wake()
-            self._news.wait_for(
-                lambda: self.knows(node) or (self._looks > looks + 1 and node not in self._alive), timeout
-            )
+        looks = self._looks
+        self._look_until(lambda: self.knows(node) or (self._looks > looks + 1 and node not in self._alive), timeout)
         return node not in self.unfit
 
     def refresh(self, *, timeout: float = 30.0) -> None:
         """Wait until it has been seen who is there now, *timeout* seconds at most."""
+        looks = self._looks
+        self._look_until(lambda: self._looks > looks + 1, timeout)  # one look may be under way, and have seen less
+
+    def _look_until(self, true: Callable[[], bool], timeout: float) -> None:
+        end = time.monotonic() + timeout
         with self._news:
-            looks = self._looks
-            self.wake()
-            # one may be under way, and have seen less
-            self._news.wait_for(lambda: self._looks > looks + 1, timeout)
+            while not true() and (left := end - time.monotonic()) > 0:
+                self.wake()
+                self._news.wait(min(left, 1.0))
 
     def wake(self) -> None:
         """Look now."""

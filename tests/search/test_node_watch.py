@@ -2,18 +2,24 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import ray
 from ray.exceptions import ActorUnavailableError, RayTaskError
+from rich.console import Console
 
 from search import lost_nodes, node_watch
+from search.arguments import Arguments
 from search.capacity import Change, TrialsAtATime, fitting
+from search.cluster import Cluster
 from search.lost_nodes import Fate, fate_of
 from search.node_watch import NodeWatch, away_from_unfit, usable_nodes, watched_nodes
+from search.session import watch_nodes
 from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError
 
@@ -141,6 +147,17 @@ def test_a_head_without_cores_is_not_looked_at(nodes: Nodes, sitting: Sitting) -
     nodes.join("worker")
     with sitting.watched():
         assert sitting.said == []
+
+
+def test_a_cluster_without_a_core_for_trials_is_refused_with_what_to_do(nodes: Nodes, sitting: Sitting) -> None:
+    nodes.join("head", cores=0)
+    cluster = Cluster("joined", 0, 0, joined=True, hint="each joins with: ray start")
+    data: Any = mock.Mock(**{"corpus.folder": "/data"})
+    message = (
+        r"no machine of the cluster has a core for trials: its head .* Let one join, then try again\. each joins with"
+    )
+    with ExitStack() as stack, pytest.raises(UserError, match=message):
+        watch_nodes(cluster, {Path("run"): data}, Arguments(), sitting.stopper, stack, Console(quiet=True))
 
 
 def test_nodes_that_a_launcher_may_start_count_before_they_are_there(

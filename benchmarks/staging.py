@@ -21,16 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 
 
-def serve() -> None:
-    """Be the S3 server until standard input ends."""
-    from tests.s3_server import s3_server
-
-    with s3_server() as server:
-        server.make_bucket("bench")
-        print(server.uri("bench/runs"), flush=True)
-        sys.stdin.read()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("corpus", type=Path)
@@ -43,7 +33,7 @@ def main() -> None:
     os.environ |= {**ACCESS, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])}
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         server = subprocess.Popen(
-            [sys.executable, "-c", "from benchmarks.staging import serve; serve()"],
+            [sys.executable, "-m", "tests.s3_server", "127.0.0.1", "bench"],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert server.stdout is not None

@@ -38,6 +38,7 @@ def away_from_unfit() -> dict[str, Any]:
 def usable_nodes() -> list[Resources]:
     """Resources of each node that tasks may run on, those that a launcher may still start among them."""
     if _current is not None:
+        _current.refresh()
         return _current.capacity
     import ray
 
@@ -92,10 +93,9 @@ class NodeWatch:
         more = any(total(self._planned, name) > total(there, name) for name in ("CPU", "GPU"))
         return list(self._planned) if more else there
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether no node is being looked at."""
-        return not self._asked
+    def knows(self, node: str) -> bool:
+        """Whether the node with that id is there and has been looked at."""
+        return node in self._fit or node in self.unfit
 
     def take_change(self) -> Change | None:
         """What changed since the last call, None if nothing did."""
@@ -110,13 +110,8 @@ class NodeWatch:
 
     def may_be_used(self, node: str, *, timeout: float = 30.0) -> bool:
         """Whether the node with that id fits; waits until it has been looked at, *timeout* seconds at most."""
-        with self._news:
-            looks = self._looks
-            self._look_now.set()
-            self._news.wait_for(
-                lambda: node in self._fit or node in self.unfit or (self._looks > looks and node not in self._alive),
-                timeout,
-            )
+        looks = self._looks
+        self._look_until(lambda: self.knows(node) or (self._looks > looks + 1 and node not in self._alive), timeout)
         return node not in self.unfit
 
     def leave_out(self, node: str, trouble: str) -> None:
@@ -132,6 +127,18 @@ class NodeWatch:
             self._told = told_of({address: [trouble]})
             self._news.notify_all()
         self._tell_of_unfit()
+
+    def refresh(self, *, timeout: float = 30.0) -> None:
+        """Wait until it has been seen who is there now, *timeout* seconds at most."""
+        looks = self._looks
+        self._look_until(lambda: self._looks > looks + 1, timeout)  # one look may be under way, and have seen less
+
+    def _look_until(self, true: Callable[[], bool], timeout: float) -> None:
+        end = time.monotonic() + timeout
+        with self._news:
+            while not true() and (left := end - time.monotonic()) > 0:
+                self.wake()
+                self._news.wait(min(left, 1.0))
 
     def wake(self) -> None:
         """Look now."""

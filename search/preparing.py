@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.baselines import check_baseline
 from search.encoders import ENCODER
+from search.lost_nodes import MOST_LOST_IN_A_ROW
 from search.node_watch import away_from_unfit, usable_nodes
 from search.run_folder import write_atomically
 from search.shared_files import SharedFiles
@@ -44,6 +45,7 @@ def prepare_node(
     *,
     stopped: Callable[[], bool],
     show: Callable[[str], None],
+    lost: int = 0,
 ) -> list[Baseline]:
     """Let a worker with a whole node to itself prepare *configs*, and wait for it.
 
@@ -53,6 +55,7 @@ def prepare_node(
         resources: of one trial; where it takes a GPU, so does this
         stopped: whether the sitting ends; then the worker is ended, and what it began is left to a resume
         show: is told what the worker does, in a line
+        lost: nodes that were lost over it
 
     Returns:
         the family's baselines; none if the sitting ended before
@@ -85,6 +88,8 @@ def prepare_node(
     except ray.exceptions.RayError as error:
         if stopped():  # a signal of the terminal reaches workers too
             return []
+        if isinstance(error, ray.exceptions.NodeDiedError) and lost + 1 < MOST_LOST_IN_A_ROW:
+            return prepare_node(configs, plan, resources, stopped=stopped, show=show, lost=lost + 1)
         raise _told(error, files) from error
     finally:
         files.remove(PROGRESS_FILE)

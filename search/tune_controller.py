@@ -9,7 +9,6 @@ what Ray 2.60 keeps to itself; ``tests/search/test_nodes_come_and_go.py`` holds 
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,17 +16,16 @@ from ray.tune import PlacementGroupFactory, TuneError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
-from search.lost_nodes import Fate, fate_of, node_of_actor
+from search.lost_nodes import MOST_LOST_IN_A_ROW, Fate, fate_of, node_of_actor
 from search.node_watch import NodeWatch, selector
-from search.trial import CHECKPOINT_FILE, NODE_PROBLEM, NUMBER
+from search.trial import NODE_PROBLEM, NUMBER
 
 _UNFIT = TuneError("its node cannot work on this search")
-MOST_LOST_IN_A_ROW = 10  # nodes without an epoch in between: then the trial is to blame
 
 
 @contextlib.contextmanager
 def following_nodes(
-    watch: NodeWatch | None, study: Any, follow: Callable[[], int], error_file_of: Callable[[int], Path]
+    watch: NodeWatch | None, study: Any, follow: Callable[[], int], forget: Callable[[int], None]
 ) -> Iterator[None]:
     """While the context lasts, Tune's loop follows the cluster.
 
@@ -35,13 +33,13 @@ def following_nodes(
         watch: over its nodes; None on a Ray of this process's own, where Tune's loop stays as it is
         study: whose trials
         follow: is called again and again, to take in what changed
-        error_file_of: beside it, by a trial's number, is the trial's checkpoint
+        forget: removes the checkpoint of the trial with that number
     """
     if watch is None:
         yield
         return
 
-    bound = partial(FollowingController, watch, study, follow, error_file_of)
+    bound = partial(FollowingController, watch, study, follow, forget)
     with mock.patch("ray.tune.tune.TuneController", bound):
         yield
 
@@ -54,15 +52,16 @@ class FollowingController(TuneController):
         watch: NodeWatch,
         study: Any,
         follow: Callable[[], int],
-        error_file_of: Callable[[int], Path],
+        forget: Callable[[int], None],
         **settings: Any,
     ) -> None:
         self._watch = watch
         self._study = study
         self._follow = follow
-        self._error_file_of = error_file_of
+        self._forget = forget
         self._avoided: frozenset[str] = frozenset()
         self._handled: dict[str, Exception] = {}
+        self._nodes: dict[Any, str | None] = {}  # ids, by worker
         self._lost: dict[int, tuple[int, int]] = {}  # by trial: nodes lost in a row, and epochs that were known then
         super().__init__(**settings)
 
@@ -84,7 +83,7 @@ class FollowingController(TuneController):
         self._keep_off(trial)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_watch", "_study", "_follow", "_error_file_of", "_handled")
+        own = ("_watch", "_study", "_follow", "_forget", "_handled", "_nodes")
         state = super().__getstate__()  # type: ignore[no-untyped-call]  # Ray's
         return {name: value for name, value in state.items() if name not in own}
 
@@ -113,7 +112,7 @@ class FollowingController(TuneController):
                 self._pending_trials_list.append(trial)
                 self._keep_off(trial)
         for trial in list(self._running_trials):
-            if self._node_of(trial) in unfit:
+            if self._nodes.get(self._trial_to_actor.get(trial)) in unfit:
                 self._move_off(trial, _UNFIT)
         self._cleanup_cached_actors(force_all=True)  # some may be there, and all were asked for as before
 
@@ -126,20 +125,29 @@ class FollowingController(TuneController):
         if not anew:
             return
         # another version of the project may have written it; the same seed gives the same epochs again
-        (self._error_file_of(trial.config[NUMBER]).parent / CHECKPOINT_FILE).unlink(missing_ok=True)
+        self._forget(trial.config[NUMBER])
+
+    def _actor_started(self, tracked_actor: Any, log: str = "STARTED") -> None:
+        super()._actor_started(tracked_actor, log)
+        if tracked_actor not in self._nodes:
+            handle: Any = self._actor_to_trial[tracked_actor].temporary_state.ray_actor
+            self._nodes[tracked_actor] = node_of_actor(handle._actor_id.hex())
+
+    def _actor_stopped(self, tracked_actor: Any) -> None:
+        super()._actor_stopped(tracked_actor)
+        self._nodes.pop(tracked_actor, None)
 
     def _on_training_result(self, trial: Trial, result: Any) -> None:
+        node = self._nodes.get(self._trial_to_actor[trial])
         told = result[-1] if isinstance(result, list) else result
-        if NODE_PROBLEM in told and (node := self._node_of(trial)) is not None:
+        if NODE_PROBLEM in told and node is not None:
             self._watch.leave_out(node, f"{told[NODE_PROBLEM]} Then start Ray there again.")
             self._move_off(trial, _UNFIT, anew=False)
             return
-        if not self._watch.is_settled:
-            # a node that joined while trials waited gets one at once, before it has been looked at
-            node = self._node_of(trial)
-            if node is not None and not self._watch.may_be_used(node):
-                self._move_off(trial, _UNFIT)
-                return
+        # a node that joined while trials waited gets one at once, before it has been looked at
+        if node is not None and not self._watch.knows(node) and not self._watch.may_be_used(node):
+            self._move_off(trial, _UNFIT)
+            return
         super()._on_training_result(trial, result)  # type: ignore[no-untyped-call]  # Ray's
 
     def _process_trial_failure(self, trial: Trial, exception: Any) -> None:
@@ -168,8 +176,3 @@ class FollowingController(TuneController):
         lost = lost + 1 if known == epochs else 1
         self._lost[number] = lost, epochs
         return lost
-
-    def _node_of(self, trial: Trial) -> str | None:
-        """Id of the node that a running trial's worker is on."""
-        handle = trial.temporary_state.ray_actor
-        return None if handle is None else node_of_actor(handle._actor_id.hex())

@@ -15,7 +15,7 @@ from search.last_words import last_words
 from search.node_watch import away_from_unfit, current
 from search.portfolio import Portfolio
 from search.study import Study
-from search.trial import NUMBER, PlaceOf, TrialPlan, run_trial, run_trial_of_several
+from search.trial import NUMBER, PlaceOf, TrialPlan, checkpoint_name, run_trial, run_trial_of_several
 from ser_data.errors import UserError
 
 _UNBOUNDED = 1_000_000
@@ -88,6 +88,7 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
         stopper,
         Path(plan.run_folder),
         error_file_of=partial(last_words, plan),
+        forget=lambda number: plan.on_driver.remove(checkpoint_name(number)),
         concurrent=resources.concurrent,
         count=lambda nodes: fitting(nodes, resources.cpus, resources.gpus),
         arguments=arguments,
@@ -127,6 +128,10 @@ def tune_several(
         place, own = place_of(number)
         return last_words(plans[place], own)
 
+    def forget(number: int) -> None:
+        place, own = place_of(number)
+        plans[place].on_driver.remove(checkpoint_name(own))
+
     def count(nodes: Sequence[Mapping[str, float]]) -> int:
         now = [replace(one, concurrent=fitting(nodes, one.cpus, one.gpus)) for one in resources]
         return concurrent_of_several(now, None)
@@ -138,6 +143,7 @@ def tune_several(
         stopper,
         folder,
         error_file_of=error_file_of,
+        forget=forget,
         concurrent=concurrent_of_several(resources, arguments.max_concurrent),
         count=count,
         arguments=arguments,
@@ -171,6 +177,7 @@ def _tune(
     folder: Path,
     *,
     error_file_of: Callable[[int], Path],
+    forget: Callable[[int], None],
     concurrent: int,
     count: Count,
     arguments: Arguments,
@@ -210,7 +217,7 @@ def _tune(
         ),
     )
     try:
-        with following_nodes(watch, study, at_a_time, error_file_of):
+        with following_nodes(watch, study, at_a_time, forget):
             tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -2,18 +2,24 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import ray
 from ray.exceptions import ActorUnavailableError, RayTaskError
+from rich.console import Console
 
 from search import lost_nodes, node_watch
+from search.arguments import Arguments
 from search.capacity import Change, TrialsAtATime, fitting
+from search.cluster import Cluster
 from search.lost_nodes import Fate, fate_of
 from search.node_watch import NodeWatch, away_from_unfit, usable_nodes, watched_nodes
+from search.session import watch_nodes
 from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError
 
@@ -116,8 +122,7 @@ def test_where_no_node_is_left_that_fits_the_sitting_ends_with_how_to_go_on(node
         del nodes.cores["good"]
         nodes.join("late", UNFIT)
         assert not watch.may_be_used("late")
-        watch.may_be_used("nobody")  # two more looks
-        watch.may_be_used("nobody")
+        watch.refresh()
     assert isinstance(sitting.stopper.failure, UserError)
     assert "at-late: does not see /data" in str(sitting.stopper.failure) and "--resume" in str(sitting.stopper.failure)
 
@@ -141,13 +146,13 @@ def test_a_node_counts_when_it_has_been_looked_at_and_no_longer_when_it_is_gone(
     with sitting.watched() as watch:
         assert watch.take_change() is None  # it was there
         nodes.join("second", report=None)
-        watch.may_be_used("nobody")
-        assert not watch.is_settled and watch.capacity == [{"CPU": 2}]
+        watch.refresh()
+        assert not watch.knows("second") and watch.capacity == [{"CPU": 2}]
         nodes.reports["second"] = FITS
-        assert watch.may_be_used("second") and watch.is_settled
+        assert watch.may_be_used("second") and watch.knows("second")
         assert watch.take_change() == Change(joined=1, left=0)
         del nodes.cores["first"]
-        watch.may_be_used("nobody")
+        watch.refresh()
         assert watch.take_change() == Change(joined=0, left=1) and watch.capacity == [{"CPU": 2}]
 
 
@@ -156,6 +161,16 @@ def test_a_head_without_cores_is_not_looked_at(nodes: Nodes, sitting: Sitting) -
     nodes.join("worker")
     with sitting.watched():
         assert sitting.said == []
+
+
+def test_a_cluster_without_a_core_for_trials_is_refused_with_what_to_do(nodes: Nodes, sitting: Sitting) -> None:
+    nodes.join("head", cores=0)
+    cluster = Cluster("joined", 0, 0, joined=True, hint="each joins with: ray start")
+    message = (
+        r"no machine of the cluster has a core for trials: its head .* Let one join, then try again\. each joins with"
+    )
+    with ExitStack() as stack, pytest.raises(UserError, match=message):
+        watch_nodes(cluster, [Path("run")], None, Arguments(), sitting.stopper, stack, Console(quiet=True))
 
 
 def test_nodes_that_a_launcher_may_start_count_before_they_are_there(
@@ -208,7 +223,7 @@ def test_trials_at_a_time_follow_the_nodes_within_max_concurrent_and_are_written
         found.append(at_a_time())
         assert at_a_time() == found[-1] and len(study.noted) == 1  # said once
         del nodes.cores["first"]
-        watch.may_be_used("nobody")
+        watch.refresh()
         found.append(at_a_time())
     assert tuple(found) == numbers
     assert study.noted[0] == {"joined": 1, "left": 0, "concurrent": numbers[1], "cpus": 4, "gpus": 0}
@@ -221,7 +236,7 @@ def test_without_a_node_one_trial_waits_for_the_next_and_it_is_said(nodes: Nodes
     with sitting.watched() as watch:
         at_a_time = TrialsAtATime(watch, Noting(), lambda there: fitting(there, 1, 0), None)
         del nodes.cores["only"]
-        watch.may_be_used("nobody")
+        watch.refresh()
         assert at_a_time() == 1
     assert sitting.said == ["1 machine left: none is left that could run a trial; the search waits for one to join"]
 

@@ -230,7 +230,7 @@ def _tune(searched: Any, searches: Sequence[Any], resources: Sequence[Any], stop
         for search in searches
     ]
     if len(plans) == 1:
-        tune_study(searched, plans[0], stopper, resources[0], max_failures=0)
+        tune_study(searched, plans[0], stopper, resources[0], searches[0].arguments)
     else:
         tune_several(
             searched, plans, resources, stopper, folder, place_of=place_of_member, arguments=searches[0].arguments

@@ -18,13 +18,16 @@ sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 EPOCHS = 3
 
 
-def ours(trials: int) -> None:
-    """The search's own code, from record to rungs."""
+def ours(trials: int, storage_uri: str | None = None) -> None:
+    """The search's own code, from record to rungs; with a storage where there is one at *storage_uri*."""
+    from search.arguments import Arguments
     from search.cluster import joined_cluster
+    from search.ending import remove_checkpoints
     from search.proposals import Proposer
-    from search.record import Record
     from search.rungs import RungGroups, make_rule
+    from search.seldom import Seldom
     from search.space import Space
+    from search.storage import open_record, opened_storage
     from search.study import Study
     from search.trial import TrialPlan
     from search.tune_adapters import SittingStopper
@@ -36,7 +39,14 @@ def ours(trials: int) -> None:
 
     space = Space("null", "", "null", trials, EPOCHS, 1, (), suggest)  # type: ignore[arg-type]
     task = Task("", "", ("happy", "sad"), 0, "", 1.0, "cpu").to_dict()
-    with tempfile.TemporaryDirectory() as folder, Record(Path(folder) / "events.jsonl") as record:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        opened_storage(Arguments(out=Path(scratch, "run"), storage=storage_uri), print) as (arguments, storage),
+    ):
+        assert arguments.out is not None
+        folder = arguments.out
+        folder.mkdir()
+        record = open_record(folder / "events.jsonl", storage)
         study = Study(
             record,
             Proposer(space, sampler="tpe", seed=0, study_name="null"),
@@ -44,9 +54,14 @@ def ours(trials: int) -> None:
             num_trials=trials,
             max_epochs=EPOCHS,
         )
-        plan = TrialPlan(folder, "benchmarks.null_family", task, 0, EPOCHS, 1)
+        files = None
+        if storage is not None:
+            files = storage.node_files(folder, Path(scratch, "cache"))
+            study.listeners.append(Seldom(lambda: remove_checkpoints(folder, study, storage)))
+        plan = TrialPlan(str(folder), "benchmarks.null_family", task, 0, EPOCHS, 1, files=files)
         with joined_cluster("local", num_cpus=2):
-            tune_study(study, plan, SittingStopper(None), Resources(1, 0.0, 2), max_failures=0)
+            tune_study(study, plan, SittingStopper(None), Resources(1, 0.0, 2), Arguments(max_failures=0))
+        record.close()
         ended = sum(trial.outcome in ("completed", "stopped") for trial in study.trials.values())
     if ended != trials:
         reasons = {trial.reason for trial in study.trials.values() if trial.outcome == "failed"}

@@ -26,7 +26,10 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class Arguments:
-    """The options of one command, as given; None where the search decides."""
+    """The options of one command, as given; None where the search decides.
+
+    ``--resume`` is *resume* where it names a folder, and *resume_from* where it is an address.
+    """
 
     space: str = "quick"
     data: str | None = None
@@ -42,7 +45,9 @@ class Arguments:
     seed: int = 0
     as_trial: int = 0
     out: Path | None = None
+    storage: str | None = None
     resume: Path | None = None
+    resume_from: str | None = None
     cpus_per_trial: int | None = None
     gpus_per_trial: float | None = None
     max_concurrent: int | None = None
@@ -73,7 +78,9 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """
     given = vars(_parser().parse_args(argv))
     if given["resume"] is not None:
-        allowed = ("resume", *CHANGEABLE)
+        from_afar = "://" in given["resume"]
+        # a machine that has nothing of the search yet may keep its files elsewhere
+        allowed = ("resume", *CHANGEABLE, *(("out", "data") if from_afar else ()))
         extra = sorted(name for name, value in given.items() if value is not None and name not in allowed)
         if extra:
             may_change = ", ".join(_option(name) for name in CHANGEABLE)
@@ -81,6 +88,10 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
                 f"{_option(extra[0])} cannot be given with --resume: a resumed search keeps what it was started with "
                 f"(its config.json says). Leave it out; these alone may change: {may_change}."
             )
+        if from_afar:
+            given["resume_from"] = given.pop("resume")
+        else:
+            given["resume"] = Path(given["resume"])
     given["fix"] = _pins(given.pop("fix"))
     return Arguments(**{name: value for name, value in given.items() if value is not None})
 
@@ -227,7 +238,20 @@ def _parser() -> argparse.ArgumentParser:
         "N of another search is trained again, epoch by epoch; a row of leaderboard.html gives the command",
     )
     add("--out", type=Path, metavar="DIR", help="results folder (default: runs/SPACE-DATE-TIME)")
-    add("--resume", type=Path, metavar="RUN", help="go on with a search; needs no other option")
+    add(
+        "--storage",
+        metavar="URI",
+        help="keep the search below s3://BUCKET/PATH, gs://BUCKET/PATH or a folder of a network mount too, under the "
+        "name of its results folder: nodes need no shared folder then, and another machine can go on with it "
+        "(default: none, then all nodes must see --out). Costs a request a second, and one for every checkpoint and "
+        "new configuration, which a trial waits for",
+    )
+    add(
+        "--resume",
+        metavar="RUN",
+        help="go on with a search; needs no other option. RUN is its folder, or its address below --storage: then it "
+        "is fetched into --out (default: runs/NAME) first",
+    )
     add("--cpus-per-trial", type=_auto(_count), metavar="N|auto", help="cores of one trial (default: auto)")
     add("--gpus-per-trial", type=_auto(_fraction), metavar="F|auto", help="GPUs of one trial (default: auto)")
     add("--max-concurrent", type=_auto(_count), metavar="N|auto", help="trials at a time (default: what fits)")

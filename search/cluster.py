@@ -89,7 +89,6 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
                 _check_reachable(address)
             ray.init(address=where, **quiet)
             description = f"joined the Ray cluster at {where}"
-            _keep_keys_here()
         else:
             # trials exchange epochs, not arrays: features are mapped from disk, so the object store stays small
             with _without_secrets():
@@ -115,8 +114,11 @@ def joined_cluster(address: str, *, num_cpus: int | None = None) -> Iterator[Clu
             f"--address {address}: no Ray cluster could be joined there ({str(error).splitlines()[0]}). Accepted are "
             "auto, local, or a head's HOST:PORT as `ray start --head` prints it. Start one, or use --address local."
         ) from error
-    importing.join()
-    if not joins:
+    finally:
+        importing.join()  # what imports a part of it meanwhile may find another half made
+    if joins:
+        _keep_keys_here()
+    else:
         _let_trials_use_waiting_workers()
     for name in ("ray", "ray.tune", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -149,8 +151,7 @@ def _described(description: str, joined: bool, address: str) -> Cluster:
     resources = ray.cluster_resources()
     shows = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
     start = f"{shows}.venv/bin/ray start --address={address}"
-    # trials at a time are counted once a sitting
-    hint = f"more machines count from the next start or --resume on; each joins with: {start}" if joined else ""
+    hint = f"more machines count as soon as they join; each joins with: {start}" if joined else ""
     return Cluster(description, int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), joined, hint)
 
 

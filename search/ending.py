@@ -18,22 +18,28 @@ from search.gains import gains
 from search.leaderboard import MARKDOWN_FILE, caption, equal_scores, leaderboard, write_epochs, write_leaderboard
 from search.opening import INTERRUPTED, Search
 from search.record import read_events
+from search.storage import RunStorage
 from search.study import Study, StudyTrial, best_of, trials_of
 from search.terminal import board_table
-from search.trial import TrialPlan, checkpoint_file, export_trial, trial_folder
+from search.trial import EXPORT_FOLDER, TrialPlan, checkpoint_file, export_trial, trial_folder
 from search.tuning import Resources
 from ser_data.errors import UserError
 
 EXIT_OK, EXIT_NOTHING, EXIT_INTERRUPTED = 0, 1, 130
 
 
-def remove_checkpoints(folder: Path, study: Study) -> None:
-    """Finished trials' checkpoints go, save the best one's: a running trial may lead and still fail."""
+def remove_checkpoints(folder: Path, study: Study, storage: RunStorage | None = None) -> None:
+    """Finished trials' checkpoints go, save the best one's: a running trial may lead and still fail.
+
+    Those in *storage* go when it knows what came of their trials.
+    """
     finished = [trial for trial in study.trials.values() if trial.outcome in ("completed", "stopped")]
     leader = max(finished, key=lambda trial: trial.best_score, default=None)
     for trial in study.trials.values():
         if trial.outcome is not None and trial is not leader:
             checkpoint_file(folder, trial.number).unlink(missing_ok=True)
+            if storage is not None:
+                storage.remove(checkpoint_file(folder, trial.number))
             kept = trial_folder(folder, trial.number)
             if kept.is_dir() and not any(kept.iterdir()):
                 kept.rmdir()
@@ -82,6 +88,7 @@ def export_bundle(
         if isinstance(error.cause, UserError):
             raise error.cause from error  # Ray's own has the worker's traceback for a message
         raise
+    plan.on_driver.fetch_folder(EXPORT_FOLDER, unfinished)
     shutil.rmtree(folder / run_folder.BEST_FOLDER, ignore_errors=True)
     unfinished.replace(folder / run_folder.BEST_FOLDER)
 

@@ -34,8 +34,9 @@ from search.finalists import (
 from search.judging import JudgedRow, TestClips, best_training, is_judged, judge_round, mark_judged
 from search.ledger import Look, enter_everywhere, read_ledger
 from search.opening import Search
-from search.record import Record, read_events
+from search.record import read_events
 from search.rungs import NoStopping, RungGroups
+from search.storage import RunStorage, open_record
 from search.study import Study, StudyTrial, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, checkpoint_file
@@ -73,6 +74,10 @@ class AnySearch(Protocol):
     @property
     def arguments(self) -> Arguments:
         """Its own."""
+
+    @property
+    def storage(self) -> RunStorage | None:
+        """Where it lies too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +124,7 @@ class FinalRound:
         if isinstance(the_round, Outcome):
             return the_round
         write_round(self.search.folder, the_round)
+        self._put()
         data = {split: self._data_of(split) for split in the_round.splits}
         clips = {split: TestClips.of(one.corpus, one.split, one.emotions) for split, one in data.items()}
         trials: dict[str, Mapping[int, StudyTrial]] = {}
@@ -127,6 +133,11 @@ class FinalRound:
             if stopper.stop_all():
                 return Outcome(interrupted=True)
         return self._judge(the_round, trials, clips)
+
+    def _put(self) -> None:
+        """What is written down goes on from here, whatever becomes of this machine."""
+        if self.search.storage is not None:
+            self.search.storage.put()
 
     def _by_space(self) -> dict[str, Entrant]:
         """The entrants by what their candidates say of their space: nothing where there is one."""
@@ -170,7 +181,7 @@ class FinalRound:
         spaces = list(self._by_space())
         places = [spaces.index(candidate.space) for candidate, _ in the_round.runs]
         plans = [the_round.trial_plan(entrant.plan, self.search.folder, split) for entrant in self.entrants]
-        with Record(the_round.record_file(self.search.folder, split)) as record:
+        with open_record(the_round.record_file(self.search.folder, split), self.search.storage) as record:
             study = Study(
                 record,
                 FixedProposals(the_round),
@@ -197,6 +208,7 @@ class FinalRound:
         self, the_round: Round, trials: Mapping[str, Mapping[int, StudyTrial]], clips: Mapping[str, TestClips]
     ) -> Outcome:
         look, earlier = self._enter_ledger(the_round)
+        self._put()
         self._say(f"judging {len(the_round.runs) * len(the_round.splits)} trainings on test speakers")
         entrants = self._by_space()
         rows = judge_round(
@@ -261,6 +273,8 @@ class FinalRound:
             kept = the_round.split_folder(self.search.folder, split)
             for number in trials[split]:
                 shutil.rmtree(checkpoint_file(kept, number).parent, ignore_errors=True)
+                if self.search.storage is not None:
+                    self.search.storage.remove(checkpoint_file(kept, number))
 
 
 def _place_of_run(places: Sequence[int], number: int) -> tuple[int, int]:

@@ -85,9 +85,11 @@ class Round:
 
     def trial_plan(self, plan: TrialPlan, run_folder: Path, split: str, *, judged: str = "validation") -> TrialPlan:
         """*plan*, of the search's trials, for the trainings on *split*."""
+        name = self.split_folder(Path(), split).as_posix()
         return replace(
             plan,
             run_folder=str(self.split_folder(run_folder, split).resolve()),
+            files=None if plan.files is None else replace(plan.files, name=name),
             task={**plan.task, "split": split, "judged": judged},
             seed=derive_seed(plan.seed, "finalists", self.number),
             corners=(),

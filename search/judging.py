@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from search.baselines import CLASSICAL_ROW as CLASSICAL
 from search.finalists import FOLDER, Round, runs_of
+from search.node_watch import away_from_unfit
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from search.trial import TrialPlan, judge_classical, judge_trial
@@ -130,7 +131,7 @@ def judge_round(
         for (name, seed), trial in trained[split].items():
             judged = ray.remote(judge_trial).options(**resources[spaces[name]].task_options())
             asked[split, name, seed] = judged.remote(trial.number, trial.config, judging[spaces[name]])
-        classical = ray.remote(judge_classical).options(num_cpus=1)
+        classical = ray.remote(judge_classical).options(num_cpus=1, **away_from_unfit())
         asked[split, CLASSICAL, 1] = classical.remote(next(iter(judging.values())))  # it reads of a plan what all share
     answers = {key: ray.get(answer) for key, answer in asked.items()}
     together = TestClips.together([clips[split] for split in the_round.splits])

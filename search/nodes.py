@@ -1,29 +1,21 @@
-"""Whether the nodes of a cluster can work on this search: the same project and versions, the folders, a CUDA that runs.
+"""Whether a node of a cluster can work on this search: the same project and versions, the folders, a CUDA that runs.
 
-A node that cannot is found before the first trial, and named with what to do. Nodes that join later, as an autoscaled
-cluster's do, are looked at when they come.
+:mod:`search.node_watch` looks at all nodes, at those that join too, and leaves out one that cannot.
 """
 
-import contextlib
 import sys
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from ser_data.errors import UserError
 
 PACKAGES = ("search", "ser_models", "ser_data", "crema_d", "sample_corpus")
 #: What decides a trial's numbers, and what Ray itself wants to be equal; ``python`` is looked at too.
 DISTRIBUTIONS = ("ray", "torch", "torchaudio", "transformers", "librosa", "numpy")
-_ANSWER_SECONDS = 120.0  # of a node; importing torch from a cold disk is most of it
-_LOOK_SECONDS = 5.0
 
 Report = Mapping[str, Any]
 
 
 def look_around(
-    packages: Sequence[str], distributions: Sequence[str], paths: Sequence[str], with_gpu: bool
+    packages: Sequence[str], distributions: Sequence[str], paths: Sequence[str], with_gpu: bool, storage: str = ""
 ) -> dict[str, Any]:
     """What a node has; runs there, sent whole, because the node's own copy of the project is what is in question.
 
@@ -32,10 +24,12 @@ def look_around(
         distributions: whose versions are
         paths: that the node should see
         with_gpu: whether to try CUDA too
+        storage: address of the search, to try too; empty for none
 
     Returns:
         ``versions`` (``missing`` where there is none), ``files`` (a digest by name; none of a package that is missing),
-        ``unseen`` of *paths*, and ``cuda``: why it does not run, empty where it does or nobody asked
+        ``unseen`` of *paths*, and ``cuda`` and ``storage``: why they cannot be used, empty where they can or nobody
+        asked
     """
     import hashlib
     import importlib.util
@@ -71,7 +65,15 @@ def look_around(
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
         cuda = done.stdout.strip() if done.returncode == 0 else done.stderr.strip().rpartition("\n")[2]
     unseen = [path for path in paths if not Path(path).exists()]
-    return {"versions": versions, "files": files, "unseen": unseen, "cuda": cuda}
+    barred = ""
+    if storage and importlib.util.find_spec("ser_data") is not None:
+        from ser_data.object_store import open_store
+
+        try:
+            open_store(storage).names("events")
+        except Exception as error:  # whatever it is, it is this node's, and is told as such
+            barred = str(error)
+    return {"versions": versions, "files": files, "unseen": unseen, "cuda": cuda, "storage": barred}
 
 
 def what_does_not_fit(own: Report, found: Report) -> list[str]:
@@ -100,8 +102,13 @@ def what_does_not_fit(own: Report, found: Report) -> list[str]:
         )
     if found["unseen"]:
         told.append(
-            f"does not see {', '.join(found['unseen'])}. Results and data must lie where every node sees them under "
-            "the same path: name a shared folder by --out and --data."
+            f"does not see {', '.join(found['unseen'])}. Results must lie where every node sees them under the same "
+            "path: name a shared folder by --out, or give a --storage."
+        )
+    if found["storage"]:
+        told.append(
+            f"cannot use the storage as this machine does. {found['storage']} On a cloud's nodes that is a role "
+            "(docs/cluster.md has the policy); on others a file of credentials, such as ~/.aws/credentials."
         )
     if found["cuda"]:
         told.append(
@@ -111,84 +118,50 @@ def what_does_not_fit(own: Report, found: Report) -> list[str]:
     return told
 
 
-@contextlib.contextmanager
-def watched_nodes(paths: Sequence[Path], stopper: Any, *, with_gpu: bool) -> Iterator[None]:
-    """Look at all nodes of the cluster, and as long as the context lasts at those that join.
-
-    Args:
-        paths: that every node should see, absolute
-        stopper: :class:`search.tune_adapters.SittingStopper`; a node that joins and does not fit ends the sitting
-        with_gpu: whether trials take GPUs
-
-    Raises:
-        UserError: a node does not fit; it says which, why, and what to do
-    """
-    seen: set[str] = set()
-    _look_at_new(seen, [str(path) for path in paths], with_gpu)
-    ended = threading.Event()
-
-    def keep_looking() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            try:
-                _look_at_new(seen, [str(path) for path in paths], with_gpu)
-            except UserError as error:
-                stopper.fail(UserError(f"{error}\nNo trial is lost: mend it, then go on with --resume."))
-                return
-            except Exception:  # the cluster is going, or gone: the search itself finds out, and has better words
-                continue
-
-    thread = threading.Thread(target=keep_looking, name="nodes that join", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(timeout=_LOOK_SECONDS)
+def own_report() -> Report:
+    """What this machine has of what is compared."""
+    return look_around(PACKAGES, DISTRIBUTIONS, (), False)
 
 
-def _look_at_new(seen: set[str], paths: Sequence[str], with_gpu: bool) -> None:
-    """Look at the nodes that are not among *seen*, and add them."""
-    import ray
-
-    new = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in seen]
-    if not new:
-        return
-    seen |= {node["NodeID"] for node in new}
-    found = _ask(new, paths, with_gpu)
-    own = look_around(PACKAGES, DISTRIBUTIONS, (), False)
-    _refuse({name: what_does_not_fit(own, report) for name, report in found.items()})
-
-
-def _ask(nodes: Collection[Mapping[str, Any]], paths: Sequence[str], with_gpu: bool) -> dict[str, Report]:
-    """The report of each node that answers, by its address; one that leaves the cluster meanwhile does not."""
+def ask(
+    nodes: Iterable[Mapping[str, Any]], paths: Sequence[str], with_gpu: bool, storage: str = ""
+) -> dict[Any, Mapping[str, Any]]:
+    """Ask *nodes*, as Ray lists them, for their reports; gives each by the reference that will hold its own."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     asked = {}
     for node in nodes:
-        resources = node["Resources"]
-        if not resources.get("CPU") and not resources.get("GPU"):
-            continue  # no trial runs there: the head of a cluster in a cloud
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(look_around).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-        tries_cuda = with_gpu and bool(resources.get("GPU"))
-        asked[task.remote(PACKAGES, DISTRIBUTIONS, paths, tries_cuda)] = node["NodeManagerAddress"]
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS) if asked else ([], [])
-    reports = {}
-    for answer in answered:
-        with contextlib.suppress(ray.exceptions.RayError):
-            reports[asked[answer]] = ray.get(answer)
-    return reports
+        tries_cuda = with_gpu and bool(node["Resources"].get("GPU"))
+        asked[task.remote(PACKAGES, DISTRIBUTIONS, paths, tries_cuda, storage)] = node
+    return asked
 
 
-def _refuse(told: Mapping[str, Sequence[str]]) -> None:
-    """Name the nodes that do not fit, those with the same trouble together."""
+def report_of(reference: Any) -> Report:
+    """A report that has arrived.
+
+    Raises:
+        LookupError: there is none, since the node left the cluster meanwhile
+    """
+    import ray
+
+    try:
+        report: Report = ray.get(reference)
+    except ray.exceptions.RayTaskError:
+        return own_report()  # the look itself broke; what is wrong there shows in a trial's own error
+    except ray.exceptions.RayError as error:
+        raise LookupError from error
+    return report
+
+
+def told_of(told: Mapping[str, Sequence[str]]) -> str:
+    """What the user is told of nodes that do not fit, by their addresses; those with the same trouble together."""
     by_trouble: dict[str, list[str]] = {}
     for name, troubles in told.items():
         for trouble in troubles:
             by_trouble.setdefault(trouble, []).append(name)
-    if not by_trouble:
-        return
     lines = [f"  {', '.join(sorted(names))}: {trouble}" for trouble, names in by_trouble.items()]
-    raise UserError("\n".join(["the cluster has nodes that cannot work on this search:", *lines]))
+    return "\n".join(["the cluster has nodes that cannot work on this search:", *lines])

@@ -25,6 +25,7 @@ from search.families import Family, get_family
 from search.record import read_events
 from search.rungs import LADDERS, StoppingRule, make_rule, rung_epochs
 from search.space import REDUCTION_FACTOR, Space
+from search.storage import RunStorage
 from search.study import gpu_seconds_used, seconds_used, trials_of
 
 # what ends a search, as boards say it
@@ -42,6 +43,7 @@ class Search:
     space: Space
     family: Family
     lock: FileLock
+    storage: RunStorage | None = None
 
     @property
     def num_trials(self) -> int:
@@ -53,10 +55,15 @@ class Search:
         return encoders_of(self.config["plan"])
 
 
-def open_search(arguments: Arguments, command: str) -> Search:
+def open_search(arguments: Arguments, command: str, storage: RunStorage | None = None) -> Search:
     """Begin a search, or take up the one in its folder.
 
     Nobody else writes in the folder from here on until the search's lock is released.
+
+    Args:
+        arguments: as given
+        command: as typed
+        storage: where the search, or the one that it is a part of, lies too
 
     Raises:
         UserError: something that was asked for does not fit, or the folder belongs to another search
@@ -67,18 +74,19 @@ def open_search(arguments: Arguments, command: str) -> Search:
     if arguments.resume is not None or run_folder.holds_search(folder):
         lock = run_folder.claim(folder)
         with _released_on_error(lock):
-            return _go_on(folder, arguments, lock)
+            return _go_on(folder, arguments, lock, storage)
     space, encoders = open_space(arguments)
     _check_grace(arguments, space)
     source = find_source(arguments.data)
     check_names(source, arguments.split, arguments.emotions)
     lock = run_folder.claim(folder)
     with _released_on_error(lock):
-        config = run_folder.create(folder, arguments, space, source, command, encoders=encoders)
-    return Search(folder, config, arguments, space, get_family(space.family), lock)
+        address = storage.address_of(folder) if storage is not None else None
+        config = run_folder.create(folder, arguments, space, source, command, encoders=encoders, storage=address)
+    return Search(folder, config, arguments, space, get_family(space.family), lock, storage)
 
 
-def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
+def _go_on(folder: Path, given: Arguments, lock: FileLock, storage: RunStorage | None) -> Search:
     config = run_folder.load(folder)
     stored = run_folder.stored_arguments(config)
     if given.resume is None:
@@ -91,7 +99,7 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock) -> Search:
     config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
     config["arguments"] |= what_ends(arguments)
     run_folder.save(folder, config)
-    return Search(folder, config, arguments, space, get_family(space.family), lock)
+    return Search(folder, config, arguments, space, get_family(space.family), lock, storage)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 from search.allocator import Choice, Member, choose
 from search.proposals import Proposal
 from search.record import Record
-from search.study import Study, StudyTrial
+from search.study import MACHINES, Study, StudyTrial
 from search.trial import MEMBER_SPAN as SPAN
 
 ALLOCATED = "allocated"  # an event: which space got a trial, and why
@@ -104,6 +104,12 @@ class Portfolio:
         """Whether the last time nothing was handed out only for want of cores or GPUs."""
         return self._waiting
 
+    def note_machines(self, *, joined: int, left: int, concurrent: int, cpus: int, gpus: int) -> None:
+        """As :meth:`search.study.Study.note_machines`; from now on the spaces share what there is now."""
+        self._machine = Machine(cpus, gpus, self._machine.concurrent)
+        event = {"kind": MACHINES, "joined": joined, "left": left, "concurrent": concurrent, "cpus": cpus, "gpus": gpus}
+        self._record.append({**event, "at": round(time.time(), 3)})
+
     def next_trial(self) -> Proposal | None:
         """What to try next, trials of an earlier sitting first; None if nothing fits (:attr:`waiting`) or is left."""
         self._live = {number for number in self._live if self.trials[number].outcome is None}
@@ -154,7 +160,8 @@ class Portfolio:
 
     def _weight(self, member: MemberStudy) -> float:
         """Share of the machine that one trial takes: of its GPUs where it has some, else of its cores."""
-        return member.gpus / self._machine.gpus if member.gpus else member.cpus / self._machine.cpus
+        asked, there = (member.gpus, self._machine.gpus) if member.gpus else (member.cpus, self._machine.cpus)
+        return asked / (there or 1)  # the last machine of its kind may have gone
 
     def _write_down(self, choice: Choice) -> None:
         found = {space: round(prospect, 6) for space, prospect in choice.prospects.items()}

@@ -54,7 +54,9 @@ from search.session import (
     watch,
     watch_nodes,
 )
+from search.storage import RunStorage, open_record
 from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
+from search.supply import supplied
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
 from search.tuning import Resources, choose_resources, tune_several
@@ -82,6 +84,7 @@ class PortfolioSearch:
     arguments: Arguments
     members: tuple[Search, ...]
     lock: FileLock
+    storage: RunStorage | None = None
 
     @property
     def num_trials(self) -> int:
@@ -97,10 +100,12 @@ def holds_portfolio(folder: Path | None) -> bool:
     return folder is not None and (folder / run_folder.CONFIG_FILE).is_file() and MEMBERS in run_folder.load(folder)
 
 
-def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
+def run_portfolio(arguments: Arguments, command: str, console: Console, storage: RunStorage | None = None) -> int:
     """As :func:`search.session.run`, over several spaces."""
-    with _opened(arguments, command) as search:
+    with _opened(arguments, command, storage) as search:
         try:
+            if storage is not None:
+                storage.put()
             if arguments.resume is not None and arguments.finalists:
                 check_not_judged(search)
             before = _records(search)
@@ -123,9 +128,9 @@ def run_portfolio(arguments: Arguments, command: str, console: Console) -> int:
                 check_can_be_judged(data[0])
             with _tracked(search, console) as trackers:
                 with ExitStack() as stack:
-                    record = stack.enter_context(Record(search.record_file, search.lock))
+                    record = stack.enter_context(open_record(search.record_file, storage, search.lock))
                     records = [
-                        stack.enter_context(Record(member.folder / run_folder.RECORD_FILE, member.lock))
+                        stack.enter_context(open_record(member.folder / run_folder.RECORD_FILE, storage, member.lock))
                         for member in search.members
                     ]
                     ending, outcome = _sit(search, data, record, records, console, trackers[1:])
@@ -155,7 +160,7 @@ def _tracked(search: PortfolioSearch, console: Console) -> Iterator[list["Tracke
 
 
 @contextmanager
-def _opened(arguments: Arguments, command: str) -> Iterator[PortfolioSearch]:
+def _opened(arguments: Arguments, command: str, storage: RunStorage | None) -> Iterator[PortfolioSearch]:
     folder = arguments.resume or arguments.out or run_folder.default_folder(arguments.space.replace(",", "-"))
     if arguments.resume is not None:
         run_folder.load(folder)
@@ -173,19 +178,19 @@ def _opened(arguments: Arguments, command: str) -> Iterator[PortfolioSearch]:
             config["arguments"] |= what_ends(arguments)
         members = []
         for member in arguments_of_members(arguments, folder):
-            members.append(open_search(member, command))
+            members.append(open_search(member, command, storage))
             stack.callback(members[-1].lock.release)
         if not goes_on:
-            config = _new_config(arguments, command, members)
+            config = _new_config(arguments, command, members, storage.store.uri if storage is not None else None)
         run_folder.save(folder, config)
-        yield PortfolioSearch(folder, config, arguments, tuple(members), lock)
+        yield PortfolioSearch(folder, config, arguments, tuple(members), lock, storage)
 
 
-def _new_config(arguments: Arguments, command: str, members: Sequence[Search]) -> dict[str, Any]:
+def _new_config(arguments: Arguments, command: str, members: Sequence[Search], storage: str | None) -> dict[str, Any]:
     by_default = sum(member.space.trials for member in members)
     plan = {"family": "several", "num_trials": run_folder.num_trials(arguments, by_default)}
     return run_folder.new_config(
-        arguments, command, {MEMBERS: [member.space.name for member in members], "plan": plan}
+        arguments, command, {MEMBERS: [member.space.name for member in members], "plan": plan}, storage=storage
     )  # fmt: skip
 
 
@@ -237,10 +242,18 @@ def _sit(
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, studies))
     with (
         joined_cluster(arguments.address) as cluster,
-        interruptible(stopper),
+        supplied(cluster, search.members, data[0].corpus, search.storage, console) as supply,
+        interruptible(stopper, search.storage),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+        ExitStack() as watching,
     ):
         cluster.introduce(search.folder, console)
+        cluster = watch_nodes(
+            cluster, [member.folder for member in search.members], search.storage, arguments, stopper, watching, console
+        )
+        for each in (search.storage, supply):
+            if each is not None:
+                each.introduce(console)
         resources = [
             choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
             for member in search.members
@@ -248,7 +261,7 @@ def _sit(
         check_gpu_hours(arguments, max(one.gpus for one in resources))
         for study, one in zip(studies, resources, strict=True):
             study.take_resources(one.cpus, one.gpus)
-        plans = [make_trial_plan(*each) for each in zip(search.members, data, resources, strict=True)]
+        plans = [make_trial_plan(*each, supply) for each in zip(search.members, data, resources, strict=True)]
         joined = [
             MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
             for member, study, one in zip(search.members, studies, resources, strict=True)
@@ -256,7 +269,6 @@ def _sit(
         machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
         portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
-            watch_nodes(cluster, plans, stopper, stack)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             board = keep_board(search, studies)
@@ -277,7 +289,8 @@ def _sit(
                 _export(search, studies, plans, resources, view)
             portfolio.end(ending)
         entrants = tuple(Entrant(*each) for each in zip(search.members, plans, resources, strict=True))
-        return ending, run_finalists(FinalRound(search, data[0], entrants, console), ending)
+        final = FinalRound(search, data[0], entrants, console)
+        return ending, run_finalists(final, ending, joined=cluster.joined)
 
 
 def keep_board(search: PortfolioSearch, studies: Sequence[Study]) -> Seldom:

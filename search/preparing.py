@@ -14,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.autoscaling import planned_nodes
 from search.baselines import check_baseline
 from search.encoders import ENCODER
+from search.lost_nodes import MOST_LOST_IN_A_ROW
+from search.node_watch import away_from_unfit, usable_nodes
 from search.run_folder import write_atomically
+from search.shared_files import SharedFiles
+from search.supply import plan_here
 from search.trial import TrialPlan, check_configurations, task_and_settings
 from search.tuning import Resources, corner_problem
 from ser_data.errors import UserError
@@ -32,6 +35,7 @@ PROGRESS_FILE = ".preparing.json"
 ERROR_FILE = "preparation_error.txt"
 _POLL_SECONDS = 0.25
 _WRITE_SECONDS = 0.2
+_STORAGE_SECONDS = 2.0  # between two looks at the progress, where each is a request
 
 
 def prepare_node(
@@ -41,6 +45,7 @@ def prepare_node(
     *,
     stopped: Callable[[], bool],
     show: Callable[[str], None],
+    lost: int = 0,
 ) -> list[Baseline]:
     """Let a worker with a whole node to itself prepare *configs*, and wait for it.
 
@@ -50,6 +55,7 @@ def prepare_node(
         resources: of one trial; where it takes a GPU, so does this
         stopped: whether the sitting ends; then the worker is ended, and what it began is left to a resume
         show: is told what the worker does, in a line
+        lost: nodes that were lost over it
 
     Returns:
         the family's baselines; none if the sitting ended before
@@ -60,31 +66,33 @@ def prepare_node(
     """
     import ray
 
-    folder = Path(plan.run_folder)
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores, gpus = largest_node([*alive, *planned_nodes()], with_gpu=resources.gpus > 0)
+    files = plan.on_driver
+    cores, gpus = largest_node(usable_nodes(), with_gpu=resources.gpus > 0)
     for left_over in (ERROR_FILE, PROGRESS_FILE):  # of an earlier sitting
-        (folder / left_over).unlink(missing_ok=True)
+        files.remove(left_over)
+    progress = _Look(files)
     # its process ends with it and gives back its memory; a second try would only fail the same way, later
-    work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0)
+    work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0, **away_from_unfit())
     running = work.remote(configs, replace(plan, threads=cores))
     try:
         while not ray.wait([running], timeout=_POLL_SECONDS)[0]:
             if stopped():
                 ray.cancel(running, force=True)
                 return []
-            if (line := _progress_line(folder)) is not None:
+            if (line := progress.line()) is not None:
                 show(line)
-        if (line := _progress_line(folder)) is not None:
+        if (line := progress.line(at_once=True)) is not None:
             show(line)
         baselines: list[Baseline] = ray.get(running)
         return baselines
     except ray.exceptions.RayError as error:
         if stopped():  # a signal of the terminal reaches workers too
             return []
-        raise _told(error, folder) from error
+        if isinstance(error, ray.exceptions.NodeDiedError) and lost + 1 < MOST_LOST_IN_A_ROW:
+            return prepare_node(configs, plan, resources, stopped=stopped, show=show, lost=lost + 1)
+        raise _told(error, files) from error
     finally:
-        (folder / PROGRESS_FILE).unlink(missing_ok=True)
+        files.remove(PROGRESS_FILE)
 
 
 def largest_node(nodes: Sequence[Mapping[str, Any]], *, with_gpu: bool) -> tuple[int, int]:
@@ -99,12 +107,12 @@ def largest_node(nodes: Sequence[Mapping[str, Any]], *, with_gpu: bool) -> tuple
     return max(cores, 1), int(with_gpu)
 
 
-def _told(error: Exception, folder: Path) -> UserError:
+def _told(error: Exception, files: SharedFiles) -> UserError:
     """What a user is told of a preparation that failed."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return cause  # Ray's own has the worker's traceback for a message
-    path = folder / ERROR_FILE
+    path = files.fetch_if_easy(ERROR_FILE)
     if cause is None:
         what = "its worker process died (out of memory, or killed from outside)"
     else:
@@ -112,7 +120,7 @@ def _told(error: Exception, folder: Path) -> UserError:
         what = f"{type(cause).__name__}: {first_line} (traceback in {path})"
     return UserError(
         f"what the trials share could not be prepared, so no trial was started: {what}. Mend it, then go on with "
-        f"--resume {folder}"
+        f"--resume {files.folder}"
     )
 
 
@@ -120,15 +128,17 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
     """What runs on the worker."""
     import torch
 
-    folder = Path(plan.run_folder)
+    files = plan.on_node
+    files.folder.mkdir(parents=True, exist_ok=True)
     try:
         torch.set_num_threads(plan.threads)
+        plan = plan_here(plan)
         # preparing may take an hour: what each worker will ask before its first trial is asked first
         if (problem := check_configurations(plan.corners, plan)) is not None:
             raise corner_problem(problem)
         give_back_freed_memory()
         family = importlib.import_module(plan.family_module)
-        progress = _Progress(folder / PROGRESS_FILE)
+        progress = _Progress(files)
         work = _by_encoder(configs, plan)
         if len(work) > 1:
             sizes = {str(label): family.cached_bytes(settings, task) for label, (settings, task) in work.items()}
@@ -143,7 +153,8 @@ def _prepare(configs: Sequence[Mapping[str, Any]], plan: TrialPlan) -> list[Base
     except UserError:
         raise
     except Exception as error:
-        (folder / ERROR_FILE).write_text("".join(traceback.format_exception(error)))
+        (files.folder / ERROR_FILE).write_text("".join(traceback.format_exception(error)))
+        files.publish_if_easy(ERROR_FILE)
         raise
 
 
@@ -180,14 +191,15 @@ def _check_cache(sizes: Mapping[str, int], cache_gb: float) -> None:
 class _Progress:
     """Leaves the worker's last word in a file, a few times a second at most."""
 
-    def __init__(self, path: Path, whose: str = "") -> None:
-        self._path = path
+    def __init__(self, files: SharedFiles, whose: str = "") -> None:
+        self._files = files
         self._whose = whose
         self._written = (0.0, "")
+        self._seconds = _WRITE_SECONDS if files.store is None else _STORAGE_SECONDS
 
     def of(self, label: str) -> "_Progress":
         """The same for one of several encoders, which every word then names."""
-        return _Progress(self._path, f" of {label}")
+        return _Progress(self._files, f" of {label}")
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Note that *done* of *total* are through.
@@ -197,12 +209,29 @@ class _Progress:
                 ``"linear probe, epochs"``
         """
         written, last = self._written
-        if done < total and what == last and time.monotonic() - written < _WRITE_SECONDS:
+        if done < total and what == last and time.monotonic() - written < self._seconds:
             return
         self._written = time.monotonic(), what
         name, comma, counted = what.partition(", ")
         with contextlib.suppress(OSError):  # a full disk ends the work itself, which has a better message
-            write_atomically(self._path, json.dumps([f"{name}{self._whose}{comma}{counted}", done, total]))
+            told = json.dumps([f"{name}{self._whose}{comma}{counted}", done, total])
+            write_atomically(self._files.folder / PROGRESS_FILE, told)
+            self._files.publish_if_easy(PROGRESS_FILE)
+
+
+class _Look:
+    """The driver's at the worker's last word."""
+
+    def __init__(self, files: SharedFiles) -> None:
+        self._files = files
+        self._next = float("-inf")
+
+    def line(self, *, at_once: bool = False) -> str | None:
+        """The word, None where there is none."""
+        if self._files.store is not None and (at_once or time.monotonic() >= self._next):
+            self._files.fetch_if_easy(PROGRESS_FILE)
+            self._next = time.monotonic() + _STORAGE_SECONDS
+        return _progress_line(self._files.folder)
 
 
 def _progress_line(folder: Path) -> str | None:

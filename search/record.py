@@ -11,7 +11,7 @@ import os
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +19,13 @@ from ser_data.errors import UserError
 
 FORMAT_VERSION = 1
 Event = dict[str, Any]
+
+
+class RecordCopy(Protocol):
+    """Where a record is kept too, so that it outlives this machine; see :mod:`search.segments`."""
+
+    def add(self, line: bytes, kind: str) -> None:
+        """Take in a line that is on disk here, of an event of *kind*; return when it is as safe as such an event is."""
 
 
 class Record:
@@ -29,17 +36,19 @@ class Record:
         lost_bytes: length of the torn tail that was cut when the record was opened, 0 if there was none
     """
 
-    def __init__(self, path: Path, lock: FileLock | None = None) -> None:
+    def __init__(self, path: Path, lock: FileLock | None = None, copy: RecordCopy | None = None) -> None:
         """Open *path*, cutting a torn tail.
 
         Args:
             path: the record's
             lock: from :func:`lock_record`, where it was taken before; released with the record
+            copy: gets every line that is appended; it has those that are there
 
         Raises:
             UserError: if another process writes to it, a line before the last is damaged, or the format is unknown
         """
         self.path = path
+        self._copy = copy
         self._lock = lock or lock_record(path)
         try:
             self.events, good_bytes, total_bytes = _read(path)
@@ -57,7 +66,8 @@ class Record:
         """Write *event* and wait until it is on disk.
 
         Raises:
-            UserError: if the disk is full; nothing half-written stays behind
+            UserError: if the disk is full; nothing half-written stays behind. Or if its copy cannot be kept; then it is
+                on disk here
         """
         text = json.dumps(event, separators=(",", ":"), allow_nan=False)
         line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
@@ -75,6 +85,8 @@ class Record:
                 f"some disk space, then go on with --resume {self.path.parent}"
             ) from error
         self.events.append(event)
+        if self._copy is not None:
+            self._copy.add(line, event["kind"])
 
     def close(self) -> None:
         self._file.close()
@@ -117,6 +129,16 @@ def read_events(path: Path) -> list[Event]:
         UserError: if a line before the last is damaged, or the format is unknown
     """
     return _read(path)[0]
+
+
+def whole_lines(data: bytes) -> list[bytes]:
+    """The lines of a record at the start of *data*, up to the first that is torn or damaged."""
+    whole = []
+    for line in data.splitlines(keepends=True):
+        if not line.endswith(b"\n") or _parse(line[:-1]) is None:
+            break
+        whole.append(line)
+    return whole
 
 
 def _read(path: Path) -> tuple[list[Event], int, int]:

@@ -29,6 +29,7 @@ RECOVERED = "recovered"  # a note in a configuration that was read from there; n
 RECORD_FILE = "events.jsonl"
 JOURNAL_FILE = "study.journal"
 BEST_FOLDER = "best"
+STORAGE = "storage"  # in config.json: the run's own address, where --storage was given
 #: Arguments that decide what is searched: a search is only continued with the same ones.
 IDENTITY = (
     "space", "split", "emotions", "sampler", "scheduler", "grace", "fix", "seed", "encoder", "pretrained", "precision",
@@ -92,6 +93,7 @@ def create(
     command: str,
     *,
     encoders: Sequence[Mapping[str, Any]] = (),
+    storage: str | None = None,
 ) -> dict[str, Any]:
     """Make a new search's folder and write ``config.json``, before anything slow.
 
@@ -102,6 +104,7 @@ def create(
         source: where the data come from
         command: as typed
         encoders: from :func:`search.encoder_choice.open_space`
+        storage: its address, of a search with one
 
     Raises:
         UserError: the folder holds something else, or cannot be written
@@ -114,20 +117,23 @@ def create(
         "grace": arguments.grace or space.grace,
         **planned(encoders),
     }
-    config = new_config(arguments, command, {"source": source, "plan": plan})
+    config = new_config(arguments, command, {"source": source, "plan": plan}, storage=storage)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         save(folder, config)
     return config
 
 
-def new_config(arguments: Arguments, command: str, own: Mapping[str, Any]) -> dict[str, Any]:
+def new_config(
+    arguments: Arguments, command: str, own: Mapping[str, Any], *, storage: str | None = None
+) -> dict[str, Any]:
     """``config.json`` of a search that begins now.
 
     Args:
         arguments: as given
         command: as typed
         own: what it says of its plan and data
+        storage: its address, of a search with one
     """
     return {
         "format": FORMAT_VERSION,
@@ -135,6 +141,7 @@ def new_config(arguments: Arguments, command: str, own: Mapping[str, Any]) -> di
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
         "arguments": plain(arguments),
+        **({STORAGE: storage} if storage is not None else {}),
         **own,
         "versions": provenance.versions(),
         "commit": provenance.commit(),

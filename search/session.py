@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from rich.console import Console
 
 from search import run_folder
 from search.arguments import Arguments
+from search.autoscaling import total
 from search.baselines import CLASSICAL_NAME, check_baseline
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
@@ -25,6 +28,8 @@ from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged
 from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
 from search.live_page import live_page
+from search.node_watch import away_from_unfit
+from search.on_nodes import tidy_nodes
 from search.opening import (
     ALL_TRIED,
     GPU_BUDGET,
@@ -44,7 +49,9 @@ from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
 from search.seldom import Seldom
+from search.storage import RunStorage, open_record
 from search.study import Study, put_back, seconds_used, trials_of
+from search.supply import Supply, supplied
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, choose_resources, tune_study
@@ -56,8 +63,14 @@ if TYPE_CHECKING:
     from search.tracking import Tracker
 
 
-def run(arguments: Arguments, command: str, console: Console) -> int:
+def run(arguments: Arguments, command: str, console: Console, storage: RunStorage | None = None) -> int:
     """Search, or go on searching; print where the results are.
+
+    Args:
+        arguments: as given
+        command: as typed
+        console: where things are told
+        storage: where the search lies too
 
     Returns:
         the exit code: 0 with a result, 1 if nothing succeeded, 130 if interrupted
@@ -67,8 +80,10 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
     """
     from search.tracking import teller, track
 
-    search = open_search(arguments, command)
+    search = open_search(arguments, command, storage)
     try:
+        if storage is not None:
+            storage.put()  # from here on another machine can go on
         if arguments.resume is not None and arguments.finalists:
             check_not_judged(search)
         if (note := search.config.pop(run_folder.RECOVERED, None)) is not None:
@@ -80,7 +95,7 @@ def run(arguments: Arguments, command: str, console: Console) -> int:
         if search.arguments.finalists:
             check_can_be_judged(data)
         with track(search.folder, search.config, search.arguments, teller(console)) as tracker:
-            with Record(search.folder / run_folder.RECORD_FILE, search.lock) as record:
+            with open_record(search.folder / run_folder.RECORD_FILE, storage, search.lock) as record:
                 if record.lost_bytes:
                     console.print(f"the record ended in a torn line of {record.lost_bytes} bytes, which was cut")
                 ending, outcome = _sit(search, data, record, console, tracker)
@@ -107,16 +122,21 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
     stopper = SittingStopper(deadline_of(arguments, used), gpus_spent(arguments, [study]))
     with (
         joined_cluster(arguments.address) as cluster,
-        interruptible(stopper),
+        supplied(cluster, [search], data.corpus, search.storage, console) as supply,
+        interruptible(stopper, search.storage),
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
+        ExitStack() as watching,
     ):
         cluster.introduce(search.folder, console)
+        cluster = watch_nodes(cluster, [search.folder], search.storage, arguments, stopper, watching, console)
+        for each in (search.storage, supply):
+            if each is not None:
+                each.introduce(console)
         resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
         check_gpu_hours(arguments, resources.gpus)
         study.take_resources(resources.cpus, resources.gpus)
-        trial_plan = make_trial_plan(search, data, resources)
+        trial_plan = make_trial_plan(search, data, resources, supply)
         with ExitStack() as stack:
-            watch_nodes(cluster, [trial_plan], stopper, stack)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(
                 console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
@@ -127,27 +147,37 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
             if search.family.prepare and study.remaining and not stopper.stop_all():
                 prepare(search, study, trial_plan, resources, stopper, view)
             if not stopper.stop_all():
-                tune_study(study, trial_plan, stopper, resources, max_failures=arguments.max_failures)
+                tune_study(study, trial_plan, stopper, resources, arguments)
             ending = ending_of(stopper, study)
             if ending != INTERRUPTED:
                 if search.family.classical and study.best is not None:
                     add_classical([study], trial_plan, view)
                 if study.best is not None:
                     export_best(search, study.best, trial_plan, resources)
+            remove_checkpoints(search.folder, study, search.storage)
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
         final = FinalRound(search, data, (Entrant(search, trial_plan, resources),), console)
-        return ending, run_finalists(final, ending)
+        return ending, run_finalists(final, ending, joined=cluster.joined)
 
 
-def run_finalists(final: FinalRound, ending: str) -> Outcome:
-    """What comes of the finalists of a search, in time of their own; nothing where *ending* says that it goes on."""
+def run_finalists(final: FinalRound, ending: str, *, joined: bool) -> Outcome:
+    """What comes of the finalists of a search, in time of their own; nothing where *ending* says that it goes on.
+
+    Where it does not, what its workers kept is removed. *joined* says whether they are on other machines too.
+    """
     from search.tune_adapters import SittingStopper
 
-    if ending == INTERRUPTED or not final.search.arguments.finalists:
+    if ending == INTERRUPTED:
         return Outcome()
-    stopper = SittingStopper(None)
-    with interruptible(stopper):
-        return final.run(stopper)
+    outcome = Outcome()
+    if final.search.arguments.finalists:
+        stopper = SittingStopper(None)
+        with interruptible(stopper, final.search.storage):
+            outcome = final.run(stopper)
+    files = final.entrants[0].plan.files
+    if files is not None and not outcome.interrupted:
+        tidy_nodes(files, joined=joined)
+    return outcome
 
 
 def rebuild_views(search: Search) -> None:
@@ -200,25 +230,48 @@ def watch(search: Search, study: Study, view: LiveView, tracker: "Tracker") -> N
     def keep_board() -> None:
         board = leaderboard(study.trials.values(), search.config, baselines=study.baselines)
         write_leaderboard(search.folder, board, search.config, ending=None)
-        remove_checkpoints(search.folder, study)
+        remove_checkpoints(search.folder, study, search.storage)
 
     tracker.make_up_for(study.trials.values())
     study.listeners += [view.on_event, tracker.on_event, Seldom(keep_board)]
 
 
-def watch_nodes(cluster: "Cluster", plans: Sequence[TrialPlan], stopper: Any, stack: ExitStack) -> None:
-    """Refuse nodes of a cluster that was there before that cannot work with *plans*, until *stack* is closed.
+def watch_nodes(
+    cluster: "Cluster", folders: Sequence[Path], storage: RunStorage | None, arguments: Arguments, stopper: Any,
+    stack: ExitStack, console: Console,
+) -> "Cluster":  # fmt: skip
+    """Follow the nodes of a cluster that was there before, until *stack* is closed; none that does not fit is used.
+
+    Args:
+        cluster: that was joined, or started
+        folders: of the searches, which nodes should see where there is no storage
+        storage: which they should read and write, None where there is none
+        arguments: of the search
+        stopper: ends the sitting if no node is left that fits
+        stack: the sitting's
+        console: where to name nodes that do not fit
+
+    Returns:
+        *cluster* with what its nodes that fit have
 
     Raises:
-        UserError: there is one
+        UserError: none does
     """
-    from search.nodes import watched_nodes
+    from search.node_watch import watched_nodes
 
-    if cluster.joined:
-        paths = {Path(plan.run_folder) / run_folder.CONFIG_FILE for plan in plans}
-        paths |= {Path(plan.task["corpus_folder"]).resolve() for plan in plans}
-        with_gpu = any(plan.task["device"] == "cuda" for plan in plans)
-        stack.enter_context(watched_nodes(sorted(paths), stopper, with_gpu=with_gpu))
+    if not cluster.joined:
+        return cluster
+    paths = [] if storage is not None else [folder.resolve() / run_folder.CONFIG_FILE for folder in folders]
+    uri = storage.store.uri if storage is not None else ""
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    watched = watched_nodes(paths, stopper, say, with_gpu=arguments.gpus_per_trial != 0, storage=uri)
+    nodes = stack.enter_context(watched).capacity
+    if not total(nodes, "CPU"):
+        raise UserError(
+            "no machine of the cluster has a core for trials: its head was started with --num-cpus=0, or gives none. "
+            f"Let one join, then try again.{f' {cluster.hint}' if cluster.hint else ''}"
+        )
+    return replace(cluster, cpus=total(nodes, "CPU"), gpus=total(nodes, "GPU"))
 
 
 def deadline_of(arguments: Arguments, used: float) -> float | None:
@@ -252,7 +305,7 @@ def add_classical(studies: Sequence[Study], plan: TrialPlan, view: LiveView) -> 
     lacking = [study for study in studies if all(known.name != CLASSICAL_NAME for known in study.baselines)]
     if lacking:
         try:
-            baseline = ray.get(ray.remote(classical_baseline).options(num_cpus=1).remote(plan))
+            baseline = ray.get(ray.remote(classical_baseline).options(num_cpus=1, **away_from_unfit()).remote(plan))
             check_baseline(baseline)
         except (ray.exceptions.RayError, ValueError) as error:  # it costs itself, not the search
             view.say(f"{CLASSICAL_NAME} could not be computed: {getattr(error, 'cause', None) or error}")
@@ -288,8 +341,11 @@ def ending_of(stopper: Any, study: Study | Portfolio) -> str:
 
 
 @contextmanager
-def interruptible(stopper: Any) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the sitting with a board; a second one ends it at once, and the record still holds."""
+def interruptible(stopper: Any, storage: RunStorage | None = None) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the sitting with a board; a second one ends it at once, and the record still holds.
+
+    A *storage* that stays away ends it too, with what it has failed with.
+    """
 
     def interrupt(signum: int, frame: object) -> None:
         if stopper.interrupted:
@@ -298,6 +354,9 @@ def interruptible(stopper: Any) -> Iterator[None]:
             os._exit(EXIT_INTERRUPTED)
         stopper.interrupt()
 
+    if storage is not None:
+        storage.uploader.on_failure = stopper.fail
+        storage.uploader.impatient = lambda: stopper.interrupted
     previous = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -306,8 +365,8 @@ def interruptible(stopper: Any) -> Iterator[None]:
             signal.signal(which, handler)
 
 
-def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> TrialPlan:
-    """What the search's trials share."""
+def make_trial_plan(search: Search, data: TaskData, resources: Resources, supply: Supply | None = None) -> TrialPlan:
+    """What the search's trials share; on a cluster that was joined its nodes get their data from *supply*."""
     from ser_models.task import Task
 
     arguments = search.arguments
@@ -334,6 +393,8 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources) -> Tri
         epoch_timeout=arguments.epoch_timeout or None,
         first_number=arguments.as_trial,
         encoders={each["label"]: each["spec"] for each in search.encoders} if len(search.encoders) > 1 else {},
+        supply=supply,
+        files=search.storage.node_files(search.folder, arguments.cache_dir) if search.storage is not None else None,
     )
 
 

@@ -24,6 +24,7 @@ from ser_models.trial import Baseline
 
 Outcome = Literal["completed", "stopped", "failed"]
 RESOURCES = "resources"  # what a trial of this sitting takes
+MACHINES = "machines"  # some joined the cluster or left it
 FINAL_EVENTS = ("done", "stopped", "failed")  # after one of these a trial has its outcome
 #: Called with the trial an event is about, after that event is on disk.
 Listener = Callable[["StudyTrial", Event], None]
@@ -227,6 +228,19 @@ class Study:
         """Write down what each trial takes from now on, so that GPU time can be counted."""
         self._gpus = gpus
         self._append({"kind": RESOURCES, "cpus": cpus, "gpus": gpus})
+
+    def note_machines(self, *, joined: int, left: int, concurrent: int, cpus: int, gpus: int) -> None:
+        """Write down that machines of the cluster came or went.
+
+        Args:
+            joined: how many did
+            left: likewise
+            concurrent: trials at a time from now on
+            cpus: cores that there are for trials now
+            gpus: GPUs, likewise
+        """
+        event = {"kind": MACHINES, "joined": joined, "left": left, "concurrent": concurrent, "cpus": cpus, "gpus": gpus}
+        self._append(event)
 
     @property
     def waiting(self) -> bool:

@@ -10,6 +10,7 @@ import errno
 import importlib
 import pickle
 import shutil
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +31,16 @@ from search.result_keys import (
     PRECISION,
     SCORE,
 )
+from search.shared_files import NodeFiles, Pace, SharedFiles
 from search.space import full_length
+from search.supply import Supply, plan_here
 from search.watchdog import Watchdog
 from ser_data.cache_use import cache_use
 from ser_data.errors import UserError
 from ser_data.node_folder import FullDiskError
+from ser_data.object_store import StorageError
 from ser_data.seeds import derive_seed
+from ser_data.staging import StagingError
 
 if TYPE_CHECKING:
     from ser_models.task import Task
@@ -47,6 +52,9 @@ CONFIG = "config"
 CHECKPOINT_FILE = "checkpoint.pt"
 SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained
 DISK_FULL = "disk_full"  # reported instead of an epoch when its checkpoint found no room
+STORAGE_AWAY = "storage_away"  # likewise when the storage cannot be reached
+NODE_PROBLEM = "node_problem"  # likewise when the node could not get its data
+EXPORT_FOLDER = "export"  # of a bundle on its way through the storage
 _PROBE_CLIPS = 12
 _LEAST_FREE_BYTES = 4 * 2**20  # below, a failed write is blamed on the disk
 
@@ -56,7 +64,7 @@ class TrialPlan:
     """What all trials of a search share, as sent to the workers.
 
     Attributes:
-        run_folder: the search's folder, seen by every worker
+        run_folder: the search's folder on the driver's machine, seen by every worker unless there are *files*
         family_module: builds the trial
         task: data, split, emotions, cache and device (:class:`ser_models.task.Task`, as a dict)
         seed: the search's seed
@@ -67,6 +75,8 @@ class TrialPlan:
         encoders: of such a search, by label, what a task's ``encoder`` then is
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
         first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
+        supply: what of the task a node may have to fetch; None on a single machine, and where a worker has done so
+        files: where workers keep the search's files, where it has a storage
     """
 
     run_folder: str
@@ -79,27 +89,57 @@ class TrialPlan:
     epoch_timeout: float | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
     first_number: int = 0
+    supply: Supply | None = None
+    files: NodeFiles | None = None
+
+    @property
+    def on_node(self) -> SharedFiles:
+        """The search's files, for a worker."""
+        if self.files is None:
+            return SharedFiles(Path(self.run_folder))
+        return SharedFiles(Path(self.files.folder, self.files.name), self.files.place)
+
+    @property
+    def on_driver(self) -> SharedFiles:
+        """The same files, for the driver."""
+        return SharedFiles(Path(self.run_folder), None if self.files is None else self.files.place)
+
+
+def trial_name(number: int) -> str:
+    """What the folder of trial *number* is called in the search's."""
+    return f"trials/t{number:04d}"
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
     """Where trial *number* keeps its checkpoint and its last words."""
-    return run_folder / "trials" / f"t{number:04d}"
+    return run_folder / trial_name(number)
+
+
+def checkpoint_name(number: int) -> str:
+    """What the checkpoint of trial *number* is called in the search's folder."""
+    return f"{trial_name(number)}/{CHECKPOINT_FILE}"
 
 
 def checkpoint_file(run_folder: Path, number: int) -> Path:
-    return trial_folder(run_folder, number) / CHECKPOINT_FILE
+    return run_folder / checkpoint_name(number)
+
+
+def error_name(number: int) -> str:
+    """What the last words of trial *number* are called in the search's folder."""
+    return f"{trial_name(number)}/error.txt"
 
 
 def error_file(run_folder: Path, number: int) -> Path:
-    return trial_folder(run_folder, number) / "error.txt"
+    return run_folder / error_name(number)
 
 
 def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
     """The function that Ray Tune runs on a worker, once per trial."""
     from ray import tune
 
-    with Watchdog(trial_folder(Path(plan.run_folder), config[NUMBER]), plan.epoch_timeout) as watchdog:
+    with Watchdog(trial_folder(plan.on_node.folder, config[NUMBER]), plan.epoch_timeout) as watchdog:
         try:
+            plan = plan_here(plan)
             problem = _check_corners(plan, config[CONFIG].get(ENCODER))
             if problem is not None:
                 tune.report({SPACE_PROBLEM: problem})
@@ -109,6 +149,10 @@ def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:
                 watchdog.pat()
         except (DiskFullError, FullDiskError) as error:
             tune.report({DISK_FULL: str(error)})
+        except StagingError as error:
+            tune.report({NODE_PROBLEM: str(error)})
+        except StorageError as error:
+            tune.report({STORAGE_AWAY: str(error)})
 
 
 #: Where several spaces' trials share a Tuner: from a number there to the place of its space, and its number in it.
@@ -138,27 +182,48 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
     Raises:
         DiskFullError: a checkpoint could not be written for want of room; the one before is still there
         FullDiskError: a cache could not
+        StorageError: the storage cannot be reached
         Exception: whatever building or training raised; its traceback is left in the trial's folder
     """
-    folder = trial_folder(Path(plan.run_folder), number)
-    folder.mkdir(parents=True, exist_ok=True)
-    error_file(Path(plan.run_folder), number).unlink(missing_ok=True)  # of an earlier try
+    files, checkpoint, last_words = plan.on_node, checkpoint_name(number), error_name(number)
+    trial_folder(files.folder, number).mkdir(parents=True, exist_ok=True)
+    files.remove(last_words)  # of an earlier try
     try:
         cache_use.take()  # of the trial before
         trial = _build(number, config, plan)
-        load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+        load_checkpoint(trial, files.fetch(checkpoint))
         for result in trial.trainer.history:
             yield _report(trial, result)
+        pace = Pace()
         for result in trial.trainer.run():
-            _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+            _keep_checkpoint(trial, files, checkpoint, pace)
             yield {**_report(trial, result), **_measured(plan)}
-    except (DiskFullError, FullDiskError):
+    except (DiskFullError, FullDiskError, StorageError):
         raise  # not of the trial's making
     except Exception as error:
         # Ray hands the driver a pickled traceback at best; a file survives the worker
         text = "".join(traceback.format_exception(error))
-        error_file(Path(plan.run_folder), number).write_text(text)
+        (files.folder / last_words).write_text(text)
+        files.publish_if_easy(last_words)
         raise
+    finally:
+        files.forget(checkpoint)
+
+
+def _keep_checkpoint(trial: Any, files: SharedFiles, name: str, pace: Pace) -> None:
+    """Write the checkpoint of the epoch that has just ended; with a storage, if it is worth being put there."""
+    if files.store is not None and not _is_best(trial.trainer.history) and not pace.is_due():
+        return
+    _save_checkpoint(trial, files.folder / name)
+    started = time.monotonic()
+    files.publish(name)
+    pace.took(time.monotonic() - started)
+
+
+def _is_best(history: Sequence[Any]) -> bool:
+    """Whether the last epoch has the best score so far, or one that cannot be compared."""
+    *before, last = [result.val_uar for result in history]
+    return last is None or all(score is None or last > score for score in before)
 
 
 _checked: set[tuple[str, str | None]] = set()  # run folders and encoders whose corners this worker has tried out
@@ -202,16 +267,28 @@ def export_trial(
         number: whose checkpoint to take
         config: its configuration
         plan: as the trial had it
-        folder: where the bundle goes
+        folder: where the bundle goes; with a storage it goes there instead, for the driver to fetch
         provenance: where the result comes from, stored in the bundle with the best epoch and its score
     """
-    trial = _build(number, config, plan)
-    load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+    trial = _build(number, config, plan_here(plan))
+    _load_last_checkpoint(trial, number, plan)
     # a trial that the end of the time cut off may have saved an epoch that it could no longer report
     best = max(trial.trainer.history, key=lambda result: result.val_uar)
+    files = plan.on_node
+    if files.store is not None:
+        folder = files.folder / EXPORT_FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
     trial.export(folder, {**provenance, SCORE: best.val_uar, EPOCH: best.epoch})
     with contextlib.suppress(UserError, OSError):  # what is not measured stands as a dash
         measure_speed(folder)
+    files.publish_folder(EXPORT_FOLDER)
+
+
+def _load_last_checkpoint(trial: Any, number: int, plan: TrialPlan) -> None:
+    """Put *trial* where the checkpoint of trial *number* left it, on whatever node that was."""
+    files, name = plan.on_node, checkpoint_name(number)
+    load_checkpoint(trial, files.fetch(name))
+    files.forget(name)
 
 
 def judge_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> tuple[float, Any]:
@@ -227,8 +304,8 @@ def judge_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> tupl
     """
     import numpy as np
 
-    trial = _build(number, config, plan)
-    load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+    trial = _build(number, config, plan_here(plan))
+    _load_last_checkpoint(trial, number, plan)
     best = max(trial.trainer.history, key=lambda result: result.val_uar)
     return best.val_uar, np.asarray(trial.trainer.predict_with_best_weights(), dtype=np.float64)
 
@@ -238,7 +315,8 @@ def judge_classical(plan: TrialPlan) -> tuple[float, Any]:
     from ser_models.classical import fit_classical
     from ser_models.task import Task
 
-    selecting, judging = (Task.from_dict({**plan.task, "judged": part}) for part in ("validation", plan.task["judged"]))
+    task = plan_here(plan).task
+    selecting, judging = (Task.from_dict({**task, "judged": part}) for part in ("validation", task["judged"]))
     model = fit_classical(selecting)
     return model.baseline(selecting).report[SCORE], model.probabilities(judging)
 
@@ -248,7 +326,7 @@ def classical_baseline(plan: TrialPlan) -> Any:
     from ser_models.classical import fit_classical
     from ser_models.task import Task
 
-    task = Task.from_dict(plan.task)
+    task = Task.from_dict(plan_here(plan).task)
     return fit_classical(task).baseline(task)
 
 

@@ -20,20 +20,21 @@ from ray.tune.search import Searcher
 from search.portfolio import Portfolio
 from search.result_keys import SCORE
 from search.study import Study
-from search.trial import CONFIG, DISK_FULL, NUMBER, SPACE_PROBLEM
+from search.trial import CONFIG, DISK_FULL, NODE_PROBLEM, NUMBER, SPACE_PROBLEM, STORAGE_AWAY
 from search.watchdog import HANG_FILE, hung
 from ser_data.errors import UserError
+from ser_data.object_store import StorageError
 
 
 class StudySearcher(Searcher):
-    """Hands out the study's trials, at most *max_concurrent* at a time."""
+    """Hands out the study's trials, at most as many at a time as *max_concurrent* gives."""
 
     def __init__(
         self,
         study: Study | Portfolio,
         stopper: "SittingStopper",
         error_file_of: Callable[[int], Path],
-        max_concurrent: int,
+        max_concurrent: Callable[[], int],
     ) -> None:
         """Ask *study*; where a trial fails, its traceback is in *error_file_of* its number."""
         super().__init__(metric=SCORE, mode="max")
@@ -46,7 +47,7 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next configuration, None while nothing may start, or Tune's word for: that was all."""
         assert self._study is not None
-        if len(self._live) >= self._max_concurrent:
+        if len(self._live) >= self._max_concurrent():
             return None
         proposal = None
         with self._stopper.guarding():
@@ -71,7 +72,7 @@ class StudySearcher(Searcher):
         """Nothing: the record holds it all."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_study": None, "_error_file_of": None}
+        return {**self.__dict__, "_study": None, "_error_file_of": None, "_max_concurrent": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "StudySearcher":
         return self
@@ -97,6 +98,12 @@ class StudyScheduler(FIFOScheduler):
                     "folder; the running trials go on from the epoch before."
                 )
             )
+        if NODE_PROBLEM in result:
+            self._stopper.fail(
+                UserError(f"{result[NODE_PROBLEM]}\nNo trial is lost: mend it, then go on with --resume.")
+            )
+        if STORAGE_AWAY in result:
+            self._stopper.fail(StorageError(result[STORAGE_AWAY]))
         if self._stopper.stop_all():
             return TrialScheduler.STOP
         stop = True

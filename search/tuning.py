@@ -2,18 +2,23 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search.arguments import Arguments
+from search.capacity import Count, TrialsAtATime, fitting
 from search.families import Family
+from search.last_words import last_words
+from search.node_watch import away_from_unfit, current
 from search.portfolio import Portfolio
 from search.study import Study
-from search.trial import NUMBER, PlaceOf, TrialPlan, error_file, run_trial, run_trial_of_several
+from search.trial import NUMBER, PlaceOf, TrialPlan, checkpoint_name, run_trial, run_trial_of_several
 from ser_data.errors import UserError
+
+_UNBOUNDED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,9 @@ class Resources:
     gpus: float
     concurrent: int
 
-    def task_options(self) -> dict[str, float]:
+    def task_options(self) -> dict[str, Any]:
         """For a Ray task that takes as much as a trial."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, **away_from_unfit()}
 
 
 def choose_resources(arguments: Arguments, family: Family, *, cores: int, gpus: int) -> Resources:
@@ -61,15 +66,15 @@ def choose_resources(arguments: Arguments, family: Family, *, cores: int, gpus: 
     return Resources(per_trial.cpus, per_trial.gpus, min(arguments.max_concurrent or fits, fits))
 
 
-def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources, *, max_failures: int) -> None:
+def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources, arguments: Arguments) -> None:
     """Hand what is left of *study* to a new Tuner and wait until it is through.
 
     Args:
         study: replayed from its record
         plan: what every trial gets
         stopper: :class:`search.tune_adapters.SittingStopper`
-        resources: of one trial, and how many at a time
-        max_failures: retries of one trial
+        resources: of one trial, and how many at a time on the nodes that are there
+        arguments: of the search
 
     Raises:
         UserError: a corner of the space cannot be trained; no trial was
@@ -77,15 +82,16 @@ def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources
     """
     from ray import tune
 
-    folder = Path(plan.run_folder)
     _tune(
         study,
         tune.with_resources(tune.with_parameters(run_trial, plan=plan), _bundle(resources)),
         stopper,
-        folder,
-        error_file_of=partial(error_file, folder),
+        Path(plan.run_folder),
+        error_file_of=partial(last_words, plan),
+        forget=lambda number: plan.on_driver.remove(checkpoint_name(number)),
         concurrent=resources.concurrent,
-        max_failures=max_failures,
+        count=lambda nodes: fitting(nodes, resources.cpus, resources.gpus),
+        arguments=arguments,
     )
 
 
@@ -120,7 +126,15 @@ def tune_several(
 
     def error_file_of(number: int) -> Path:
         place, own = place_of(number)
-        return error_file(Path(plans[place].run_folder), own)
+        return last_words(plans[place], own)
+
+    def forget(number: int) -> None:
+        place, own = place_of(number)
+        plans[place].on_driver.remove(checkpoint_name(own))
+
+    def count(nodes: Sequence[Mapping[str, float]]) -> int:
+        now = [replace(one, concurrent=fitting(nodes, one.cpus, one.gpus)) for one in resources]
+        return concurrent_of_several(now, None)
 
     trainable = tune.with_parameters(run_trial_of_several, plans=list(plans), place_of=place_of)
     _tune(
@@ -129,8 +143,10 @@ def tune_several(
         stopper,
         folder,
         error_file_of=error_file_of,
+        forget=forget,
         concurrent=concurrent_of_several(resources, arguments.max_concurrent),
-        max_failures=arguments.max_failures,
+        count=count,
+        arguments=arguments,
     )
 
 
@@ -161,23 +177,32 @@ def _tune(
     folder: Path,
     *,
     error_file_of: Callable[[int], Path],
+    forget: Callable[[int], None],
     concurrent: int,
-    max_failures: int,
+    count: Count,
+    arguments: Arguments,
 ) -> None:
     from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
     from search.tune_adapters import StudyScheduler, StudySearcher
+    from search.tune_controller import following_nodes
 
     if not study.remaining:
         return
     scratch = folder / ".tune"  # Tune insists on a folder; nothing in it is ever read
     shutil.rmtree(scratch, ignore_errors=True)
-    # one pending trial at a time is Tune's default with a searcher; an autoscaling cluster would fill one by one
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    watch = current()
+    if watch is None:
+        at_a_time: Callable[[], int] = partial(int, concurrent)
+    else:
+        watch.hand_to(stopper)
+        at_a_time = TrialsAtATime(watch, study, count, arguments.max_concurrent)
+    # the searcher bounds what waits. Tune's default is one trial, and an autoscaling cluster would fill one by one
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(_UNBOUNDED)
     tuner = Tuner(
         trainable,
         tune_config=TuneConfig(
-            search_alg=StudySearcher(study, stopper, error_file_of, concurrent),
+            search_alg=StudySearcher(study, stopper, error_file_of, at_a_time),
             scheduler=StudyScheduler(study, stopper),
             num_samples=study.remaining,
             reuse_actors=True,
@@ -188,11 +213,12 @@ def _tune(
             storage_path=str(scratch),
             stop=stopper,
             verbose=0,
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=FailureConfig(max_failures=arguments.max_failures),
         ),
     )
     try:
-        tuner.fit()
+        with following_nodes(watch, study, at_a_time, forget):
+            tuner.fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if stopper.failure is not None:

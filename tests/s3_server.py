@@ -1,6 +1,10 @@
-"""An S3 server on the loopback interface for tests: moto's, which can be told to refuse, throttle, fail and cut off."""
+"""An S3 server on the loopback interface for tests: moto's, which can be told to refuse, throttle, fail and cut off.
+
+``python -m tests.s3_server HOST BUCKET`` is one at another address, until its standard input ends.
+"""
 
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -19,9 +23,12 @@ class S3Server:
         fault: called with the method and the path of each request; the code of an S3 error (``SlowDown``,
             ``InternalError``, ``AccessDenied``) lets it fail, None lets it pass
         requests: method and path of each request so far
+
+    Args:
+        host: whose address it listens at; others reach it at it too
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             from moto.server import DomainDispatcherApplication, create_backend_app
@@ -31,17 +38,18 @@ class S3Server:
         self.requests: list[tuple[str, str]] = []
         self._s3 = DomainDispatcherApplication(create_backend_app)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._server = make_server(host, 0, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self._server.host}:{self._server.server_port}"
 
     def uri(self, place: str) -> str:
         """``s3://`` and *place*, with the address of this server."""
-        return f"s3://{place}?endpoint_override=127.0.0.1:{self._server.server_port}&scheme=http&region=us-east-1"
+        there = f"{self._server.host}:{self._server.server_port}"
+        return f"s3://{place}?endpoint_override={there}&scheme=http&region=us-east-1"
 
     def make_bucket(self, name: str) -> None:
         import boto3
@@ -68,10 +76,17 @@ class S3Server:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def s3_server(host: str = "127.0.0.1") -> Iterator[S3Server]:
     """A server without buckets, for as long as the context lasts."""
-    server = S3Server()
+    server = S3Server(host)
     try:
         yield server
     finally:
         server.close()
+
+
+if __name__ == "__main__":
+    with s3_server(sys.argv[1]) as server:
+        server.make_bucket(sys.argv[2])
+        print(server.uri(sys.argv[2]), flush=True)
+        sys.stdin.read()

@@ -41,6 +41,11 @@ def lock_shared(file: BinaryIO) -> None:
     _lock(file, fcntl.LOCK_SH)
 
 
+def is_in_use(file: BinaryIO) -> bool:
+    """Whether somebody said so of *file* and has not closed it; asking leaves no lock behind once it is closed."""
+    return not _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def check_once(path: Path, file: BinaryIO, checksum: Callable[[], str], expected: str) -> None:
     """Sum a file unless its stamp says that this was done, and mark it as used now.
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -59,6 +59,17 @@ class ObjectStore:
         """The objects below *name*."""
         parts = urlsplit(self.uri)
         return ObjectStore(urlunsplit(parts._replace(path=posixpath.join(parts.path, name))), self.patience)
+
+    @property
+    def hasty(self) -> "ObjectStore":
+        """The same, where nothing is tried again but by the client itself, for a second or two."""
+        return ObjectStore(self.uri, patience=0)
+
+    @property
+    def above(self) -> "ObjectStore":
+        """The objects of the place in which this one lies."""
+        parts = urlsplit(self.uri)
+        return replace(self, uri=urlunsplit(parts._replace(path=posixpath.dirname(parts.path.rstrip("/")))))
 
     def path_of(self, name: str) -> str:
         """What messages call an object."""
@@ -220,7 +231,7 @@ def _canonical(uri: str) -> str:
     if "://" not in uri:
         return Path(uri).expanduser().resolve().as_uri()
     parts = urlsplit(uri)
-    if parts.password is not None or "secret" in parts.query.lower():
+    if parts.username is not None or "key" in parts.query.lower():
         raise StorageError(
             f"{OPTION}: a key does not belong into the address, which is written into files. Leave it out; keys are "
             "read from the environment, ~/.aws or the machine's role."
@@ -303,8 +314,8 @@ def _is_for_good(error: OSError) -> bool:
 
 
 def _read(files: Any, path: str) -> bytes:
-    with files.open_input_stream(path) as stream:
-        return bytes(stream.read())
+    with files.open_input_file(path) as file:  # of a stream pyarrow asks for a quarter of a megabyte at a time
+        return bytes(file.read())
 
 
 def _put(files: Any, path: str, fill: Callable[[Any], object]) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 from ser_data.errors import UserError
 
 
+class NotOnHubError(UserError):
+    """The hub has no such file, as far as it lets one see."""
+
+
 def hub_file(repository: str, revision: str | None, file: str, *, noun: str, example: str) -> Path:
     """Where a repository's *file* lies on this machine.
 
@@ -19,7 +23,8 @@ def hub_file(repository: str, revision: str | None, file: str, *, noun: str, exa
         example: a hub id of one
 
     Raises:
-        UserError: if there is none, or the hub cannot be reached and the cache does not have it
+        NotOnHubError: if there is none
+        UserError: if the hub cannot be reached and the cache does not have it
     """
     # 0.3 s, and only where the hub is asked
     import huggingface_hub
@@ -35,13 +40,12 @@ def hub_file(repository: str, revision: str | None, file: str, *, noun: str, exa
 
     shown = _shown(repository, revision)
     try:
-        cached = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision)
-        if isinstance(cached, str):
-            return Path(cached)
+        if (cached := cached_file(repository, revision, file)) is not None:
+            return cached
         _ask_hub(huggingface_hub.hf_hub_url(repository, file))
         return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision))
     except (RepositoryNotFoundError, RevisionNotFoundError, RemoteEntryNotFoundError) as error:
-        raise UserError(
+        raise NotOnHubError(
             f"--encoder {shown}: the hub has no such repository, revision or {file} in it (or it is not open to "
             "you). Check the spelling on huggingface.co, or name a folder."
         ) from error
@@ -51,6 +55,18 @@ def hub_file(repository: str, revision: str | None, file: str, *, noun: str, exa
         raise UserError(
             f"--encoder {shown} is no hub id ({error}). Accepted is ID or ID@REVISION, e.g. {example}, or a folder."
         ) from error
+
+
+def cached_file(repository: str, revision: str | None, file: str) -> Path | None:
+    """Where a repository's *file* lies in the cache of this machine, None where it does not.
+
+    Raises:
+        huggingface_hub.errors.HFValidationError: *repository* is no hub id
+    """
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def _ask_hub(url: str) -> None:

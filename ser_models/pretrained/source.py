@@ -7,7 +7,7 @@ checked in :mod:`ser_models.pretrained.loading`.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class PretrainedSource:
         model_type: one of its kind's types
         num_layers: transformer layers of an encoder, stages of an image backbone
         pretrained: False for random weights
+        called: what boards call it, where *name* is the folder of a copy; empty where the name tells
     """
 
     name: str
@@ -75,6 +76,7 @@ class PretrainedSource:
     model_type: str
     num_layers: int
     pretrained: bool
+    called: str = ""
 
     @property
     def is_folder(self) -> bool:
@@ -84,13 +86,18 @@ class PretrainedSource:
     @property
     def label(self) -> str:
         """The name for boards, with a mark where the weights are random."""
-        shown = Path(self.name).name if self.is_folder else self.name
+        shown = self.called or (Path(self.name).name if self.is_folder else self.name)
         return shown if self.pretrained else f"{shown} (random weights)"
 
     @property
     def spec(self) -> str:
         """JSON from which :func:`source_from_spec` makes the same source in another process."""
-        return json.dumps(self.__dict__, sort_keys=True)
+        values = {name: value for name, value in self.__dict__.items() if name != "called" or value}
+        return json.dumps(values, sort_keys=True)
+
+    def copied_to(self, folder: Path, called: str) -> "PretrainedSource":
+        """The same network in a copy of its files, *called* as before."""
+        return replace(self, name=str(folder), revision=None, called=called)
 
 
 def indefinite(noun: str) -> str:

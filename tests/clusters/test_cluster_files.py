@@ -1,5 +1,6 @@
 """The cluster files: what Ray says of them, and what this project promises of each. No cloud is asked."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
 from search.autoscaling import planned_nodes
 
@@ -20,6 +22,13 @@ ROOT = Path(__file__).parent.parent.parent
 CLOUDS = ["cluster.yaml", "clusters/gcp.yaml"]
 ALL = [*CLOUDS, "clusters/on_prem.yaml"]
 TOKEN = "~/.ray/auth_token"
+PROFILE, HEAD_ROLE = "HEAD_INSTANCE_PROFILE", "head"
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ],
+}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -118,12 +127,23 @@ def no_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def documented_policy() -> str:
+    """What docs/cluster.md lets the head do, the one block of JSON there."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    return text[text.index('{"Version"') :].partition("```")[0]
+
+
 @pytest.fixture(scope="module")
 def launched(no_cloud: None) -> dict[str, Any]:
     """cluster.yaml as `ray up` leaves it on the head."""
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(ROOT)
         config = AWSNodeProvider.fillout_available_node_types_resources(prepare_config(load("cluster.yaml")))
+    iam = boto3.client("iam")  # what docs/cluster.md lets the user make once
+    iam.create_role(RoleName=HEAD_ROLE, AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.put_role_policy(RoleName=HEAD_ROLE, PolicyName="head", PolicyDocument=documented_policy())
+    iam.create_instance_profile(InstanceProfileName=PROFILE)
+    iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=HEAD_ROLE)
     bootstrapped: dict[str, Any] = bootstrap_aws(config)
     return bootstrapped
 
@@ -133,12 +153,86 @@ def test_the_aws_launcher_makes_nodes_of_the_file_and_no_role_of_its_own(launche
     types = config["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0 and "GPU" not in workers(config)["cpu_worker"]["resources"]
     assert types["gpu_worker"]["resources"]["GPU"] == 1
-    assert config["head_node"] == {} and list(boto3.resource("iam").roles.all()) == []
+    assert config["head_node"] == {} and [role.name for role in boto3.resource("iam").roles.all()] == [HEAD_ROLE]
 
     groups = types["head"]["node_config"]["SecurityGroupIds"]
     (group,) = boto3.resource("ec2", config["provider"]["region"]).security_groups.filter(GroupIds=groups)
     open_to_all = [rule for rule in group.ip_permissions if rule["IpRanges"]]
     assert [(rule["FromPort"], rule["ToPort"]) for rule in open_to_all] == [(22, 22)]
+
+
+@pytest.fixture(scope="module")
+def machines(launched: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What Ray's AWS provider starts of each type of node, as AWS describes it: a head, two workers of each kind."""
+    provider = AWSNodeProvider(launched["provider"], launched["cluster_name"])
+    client = boto3.client("ec2", launched["provider"]["region"])
+    started = {}
+    for name, kind in launched["available_node_types"].items():
+        node = dict(kind["node_config"])
+        node["ImageId"] = client.register_image(Name=name)["ImageId"]  # in the file it is to be filled in
+        is_head = name == launched["head_node_type"]
+        tags = {TAG_RAY_NODE_KIND: "head" if is_head else "worker", TAG_RAY_USER_NODE_TYPE: name}
+        made = [*provider.create_node(node, tags, 1)]
+        if not is_head:
+            made += provider.create_node(node, tags, 1)
+        described = client.describe_instances(InstanceIds=made)["Reservations"]
+        started[name] = [instance for reservation in described for instance in reservation["Instances"]]
+    assert set(provider.non_terminated_nodes({TAG_RAY_NODE_KIND: "worker"})) == {
+        instance["InstanceId"] for name in workers(launched) for instance in started[name]
+    }
+    return started
+
+
+def tags_of(machine: dict[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in machine["Tags"]}
+
+
+def test_aws_is_asked_for_the_head_on_demand_and_for_spot_workers_of_the_files_types(
+    machines: dict[str, list[dict[str, Any]]],
+) -> None:
+    told = {
+        name: [(one["InstanceType"], one.get("InstanceLifecycle", "on demand")) for one in started]
+        for name, started in machines.items()
+    }
+    assert told == {
+        "head": [("m7i.large", "on demand")],
+        "gpu_worker": [("g6.xlarge", "spot")] * 2,
+        "cpu_worker": [("c7i.2xlarge", "spot")] * 2,
+    }
+
+
+def test_every_machine_bears_the_tags_that_bills_and_ray_down_go_by(machines: dict[str, list[dict[str, Any]]]) -> None:
+    for name, started in machines.items():
+        for machine in started:
+            tags = tags_of(machine)
+            assert tags["project"] == "speech-emotion-search"
+            assert tags["ray-cluster-name"] == "speech-emotion"  # the head may end machines with this tag alone
+            assert tags["ray-user-node-type"] == name
+
+
+def test_every_machine_has_one_encrypted_disk_of_its_own_that_ends_with_it(
+    launched: dict[str, Any], machines: dict[str, list[dict[str, Any]]]
+) -> None:
+    client = boto3.client("ec2", launched["provider"]["region"])
+    for machine in (machine for started in machines.values() for machine in started):
+        (mapping,) = machine["BlockDeviceMappings"]
+        assert mapping["DeviceName"] == "/dev/sda1" and mapping["Ebs"]["DeleteOnTermination"]
+        (disk,) = client.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"]
+        assert (disk["Size"], disk["VolumeType"], disk["Encrypted"]) == (100, "gp3", True)
+
+
+def test_only_the_head_has_a_role_and_all_are_in_one_group_where_ssh_alone_is_open(
+    launched: dict[str, Any], machines: dict[str, list[dict[str, Any]]]
+) -> None:
+    profiles = {name: {one.get("IamInstanceProfile", {}).get("Arn") for one in machines[name]} for name in machines}
+    own = boto3.resource("iam").InstanceProfile(PROFILE).arn
+    assert profiles == {"head": {own}, "gpu_worker": {None}, "cpu_worker": {None}}
+    everyone = [machine for started in machines.values() for machine in started]
+    (group,) = {one["GroupId"] for machine in everyone for one in machine["SecurityGroups"]}
+    rules = boto3.resource("ec2", launched["provider"]["region"]).SecurityGroup(group).ip_permissions
+    among_themselves = [rule for rule in rules if rule["UserIdGroupPairs"]]
+    assert [pair["GroupId"] for rule in among_themselves for pair in rule["UserIdGroupPairs"]] == [group]
+    assert [(rule["FromPort"], rule["ToPort"]) for rule in rules if rule["IpRanges"]] == [(22, 22)]
 
 
 def test_a_search_on_the_head_counts_the_workers_that_may_come(launched: dict[str, Any], tmp_path: Path) -> None:

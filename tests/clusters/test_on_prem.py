@@ -14,7 +14,9 @@ import yaml
 
 from search.record import read_events
 from search.study import StudyTrial, trials_of
+from ser_data.corpus import WAVEFORMS_FILE
 from tests.clusters.hosts import HOME, ROOT, Host, Hosts, what_is_missing
+from tests.s3_server import ACCESS
 from tests.search.knob_family import score_of
 
 EPOCHS = 6  # of the space long
@@ -142,17 +144,18 @@ def test_ray_up_makes_a_cluster_whose_search_outlives_a_node_and_ray_down_leaves
     assert head.processes() == []
 
 
-def joined_by_hand(made: Hosts) -> tuple[Host, Host]:
-    """Two hosts with the project, an environment and one token; Ray does not run yet."""
-    first, second = made.all
+def joined_by_hand(made: Hosts) -> list[Host]:
+    """The hosts, with the project, an environment and one token; Ray does not run yet."""
+    first, *others = made.all
     for host in made.all:
         copied = host.folder / "home/speech-emotion-search"
         for name in ("search", "ser_models", "datasets", "tests"):
             shutil.copytree(ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__"))
         host.run(f"cd {PROJECT} && {_BUILD}")
     first.run(f"cd {PROJECT} && umask 077 && .venv/bin/ray get-auth-token --generate")
-    shutil.copytree(first.folder / "home/.ray", second.folder / "home/.ray")
-    return first, second
+    for other in others:
+        shutil.copytree(first.folder / "home/.ray", other.folder / "home/.ray")
+    return made.all
 
 
 def test_a_second_machine_joins_by_the_printed_command_and_a_resume_uses_both(hosts: Callable[..., Hosts]) -> None:
@@ -188,3 +191,56 @@ def test_a_head_without_cores_leaves_trials_and_the_classical_baseline_to_the_wo
     assert {trial.outcome for trial in trials_of(events).values()} <= {"completed", "stopped"}
     assert [event["name"] for event in events if event["kind"] == "baseline"]
     assert (second.folder / "home/cache").is_dir()
+
+
+def test_hosts_that_share_nothing_get_data_and_keep_results_through_s3_and_a_late_one_too(
+    hosts: Callable[..., Hosts], tmp_path: Path
+) -> None:
+    """The corpus lies in the home of the first alone, where the S3 server runs too."""
+    made = hosts("first", "second", "late")
+    first, second, late = joined_by_hand(made)
+    shutil.move(made.shared / "corpus", first.folder / "home/corpus")
+    access = " ".join(f"{name}={value}" for name, value in ACCESS.items())
+    command = first.command(f"cd {PROJECT} && .venv/bin/python -m tests.s3_server {first.address} results")
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        uri = server.stdout.readline().strip()
+        start_ray = f"cd {PROJECT} && export {access} RAY_AUTH_MODE=token && .venv/bin/ray start --num-cpus=1"
+        first.run(f"{start_ray} --head")
+        second.run(f"{start_ray} --address={first.address}:6379")
+        folders = f"--data {HOME}/corpus --cache-dir {HOME}/cache --out {HOME}/run --storage '{uri}'"
+        options = f"--space long --split speaker_kfold:4:1 --scheduler none --sampler random --wandb disabled {folders}"
+        log = tmp_path / "search.log"
+        run = f"export {access}; {TOKEN}cd {PROJECT} && .venv/bin/python -m tests.search.knob_search {options} --trials 24"
+        search = start(first, run, log)
+        wait_until(lambda: {"first", "second"} <= hosts_that_trained_apart(made), search, log)
+        late.run(f"{start_ray} --address={first.address}:6379")
+        wait_until(lambda: "late" in hosts_that_trained_apart(made), search, log)
+        assert search.wait(timeout=200) == 0, log.read_text()
+    finally:
+        server.communicate()
+    trials = trials_of(read_events(first.folder / "home/run/events.jsonl"))
+    assert [trial.outcome for trial in trials.values()] == ["completed"] * 24
+    for trial in trials.values():
+        assert trial.scores == [score_of(trial.config["x"], epoch) for epoch in range(1, EPOCHS + 1)]
+    ran = Counter(tuple(line.split()[:2]) for host in made.all for line in lines_of(host))
+    assert set(ran.values()) == {1}  # no epoch was trained twice
+    waveforms = (first.folder / "home/corpus" / WAVEFORMS_FILE).read_bytes()
+    for host in (second, late):
+        (copy,) = (host.folder / "home/cache/staged").glob("corpus-*/")
+        assert (copy / WAVEFORMS_FILE).read_bytes() == waveforms
+    assert not (first.folder / "home/cache/staged").exists()  # it has the corpus itself
+    assert not any(made.shared.glob("run*"))
+    assert "nodes without it get corpus crema_d" in log.read_text()
+
+
+def lines_of(host: Host) -> list[str]:
+    """What trials on a host left in its own cache folder: a line an epoch."""
+    ran = host.folder / "home/cache/ran.txt"
+    return ran.read_text().splitlines() if ran.exists() else []
+
+
+def hosts_that_trained_apart(made: Hosts) -> set[str]:
+    """As :func:`hosts_that_trained`, of hosts whose caches are their own."""
+    return {host.name for host in made.all if lines_of(host)}

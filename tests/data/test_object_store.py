@@ -64,8 +64,18 @@ def test_files_go_there_and_come_back_also_from_the_middle(store: ObjectStore, t
     assert (tmp_path / "part").read_bytes() == BIG
 
 
+def test_an_object_is_read_in_one_request(server: S3Server) -> None:
+    server.fault = lambda method, path: None
+    store = open_store(server.uri("results/whole"), patience=0)
+    store.write("big", BIG)
+    before = len(server.requests)
+    assert store.read("big") == BIG
+    assert [method for method, _ in server.requests[before:]] == ["HEAD", "GET"]
+
+
 def test_a_place_below_and_a_pickled_one_see_the_same(store: ObjectStore) -> None:
     store.at("run").write("config", b"x")
+    assert store.at("run").above.read("run/config") == b"x"
     assert pickle.loads(pickle.dumps(store)).read("run/config") == b"x"
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from search.cluster import Cluster, joined_cluster
 from search.pages import page
+from tests.s3_server import ACCESS
 from tests.search.command import Command
 from tests.search.knob_search import ROOT, Sitting, knob_spaces, sit
 from tests.search.wandb_server import KEY, WandbServer
@@ -38,6 +39,8 @@ def cluster() -> Iterator[Cluster]:
     paths = [str(ROOT), str(ROOT / "datasets"), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))  # workers find the knob family by it
+        for name, value in ACCESS.items():  # and a test's S3 server by these
+            patch.setenv(name, value)
         with joined_cluster("local", num_cpus=2) as cluster:
             yield cluster
 

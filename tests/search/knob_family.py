@@ -68,6 +68,7 @@ class KnobTrainer:
         self._x = config["x"]
         self._fault = config.get("fault", "none")
         self._seconds = config.get("epoch_seconds", 0.0)
+        self._held = config.get("held", False)
         self._max_epochs = max_epochs
         self._task = task
         self._folder = Path(task.cache_dir)
@@ -77,6 +78,8 @@ class KnobTrainer:
         for epoch in range(len(self.history) + 1, self._max_epochs + 1):
             if epoch == 2:
                 self._misbehave()
+            while self._held and epoch == 3 and not (self._folder / f"open-{self._x}").exists():
+                time.sleep(0.05)
             time.sleep(self._seconds)
             with (self._folder / "ran.txt").open("a") as file:
                 file.write(f"{self._x} {epoch} {socket.gethostname()}\n")

@@ -1,6 +1,7 @@
 """The driver or a node killed at any moment: the search ends where one that nobody disturbed ends."""
 
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,36 @@ def test_a_search_killed_at_twenty_random_moments_ends_as_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_a_search_ended_by_sigterm_and_then_by_a_second_ctrl_c_ends_as_one_that_was_not(
+    command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    first = command(*options(folder, prepared_tone_corpus, 4, 1), "--scheduler", "none")
+    first.wait_for_epochs(folder, more=2)
+    first.process.send_signal(signal.SIGTERM)
+    code, out, err = first.end()
+    assert code == 130, err
+    assert f"interrupted; nothing is lost. Go on with:\n  python search/run.py --resume {folder}" in out
+    assert read_events(folder / "events.jsonl")[-1]["reason"] == "interrupted"
+
+    second = command("--resume", str(folder))
+    second.wait_for_epochs(folder, more=2)
+    for _ in range(2):
+        second.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # signals of one kind that arrive together are one
+    code, out, err = second.end()
+    assert code == 130 and "Traceback" not in out + err
+    assert read_events(folder / "events.jsonl")[-1]["kind"] != "ended"  # the second did not wait for that
+
+    code, out, err = command("--resume", str(folder)).end()
+    assert code == 0, out + err
+    trials = trials_of(read_events(folder / "events.jsonl"))
+    assert [trial.outcome for trial in trials.values()] == ["completed"] * 4
+    for trial in trials.values():
+        assert trial.scores == [score_of(trial.config["x"], epoch) for epoch in range(1, EPOCHS + 1)]
+
+
+@pytest.mark.slow
 def test_with_two_workers_no_trial_is_lost_or_run_twice_however_often_it_is_killed(
     command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:
@@ -131,26 +162,6 @@ def test_with_two_workers_no_trial_is_lost_or_run_twice_however_often_it_is_kill
         assert (len(trial.epochs) == EPOCHS) == (trial.outcome == "completed")
     table = optuna_table(folder)
     assert len(table) == 24 and set(table["state"]) <= {"COMPLETE", "PRUNED"}
-
-
-@pytest.mark.slow
-def test_a_lost_node_costs_its_trials_the_epoch_they_were_in(
-    command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    search = command(
-        *options(folder, prepared_tone_corpus, 6, 2), "--scheduler", "none",
-        module="tests.search.two_nodes",
-    )  # fmt: skip
-    code, out, err = search.end()
-    assert code == 0, out + err
-    assert "lost a node while trials" in out
-    trials = trials_of(read_events(folder / "events.jsonl"))
-    assert [trial.outcome for trial in trials.values()] == ["completed"] * 6
-    for trial in trials.values():
-        assert trial.scores == [score_of(trial.config["x"], epoch) for epoch in range(1, EPOCHS + 1)]
-    loaded = (tmp_path / "cache" / "loaded.txt").read_text().split()[1::2]
-    assert any(int(epoch) >= 1 for epoch in loaded)  # it went on, on the other node
 
 
 def test_the_same_seed_gives_the_same_board_twice(real_search: Search, tmp_path: Path) -> None:

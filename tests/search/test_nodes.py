@@ -1,7 +1,6 @@
-"""Nodes that cannot work on a search: found before the first trial or when they join, and named with what to do."""
+"""What keeps a node from working on a search, in words that say what to do."""
 
 import copy
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from search import nodes
-from search.nodes import DISTRIBUTIONS, PACKAGES, look_around, watched_nodes, what_does_not_fit
-from search.tune_adapters import SittingStopper
-from ser_data.errors import UserError
+from search.nodes import DISTRIBUTIONS, PACKAGES, look_around, told_of, what_does_not_fit
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +59,16 @@ def test_a_folder_that_the_node_does_not_see_is_named(own: dict[str, Any], tmp_p
     report = look_around((), (), [str(tmp_path), missing], False)
     assert report["unseen"] == [missing]
     (told,) = what_does_not_fit(own, {**own, "unseen": report["unseen"]})
-    assert told.startswith(f"does not see {missing}.") and "--out and --data" in told
+    assert told.startswith(f"does not see {missing}.") and "--out, or give a --storage" in told
+
+
+def test_a_node_that_cannot_use_the_storage_is_told_with_its_own_reason(own: dict[str, Any], tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    assert look_around((), (), [], False, there.as_uri())["storage"] == ""
+    (tmp_path / "file").write_text("")
+    report = look_around((), (), [], False, (tmp_path / "file" / "there").as_uri())
+    (told,) = what_does_not_fit(own, {**own, "storage": report["storage"]})
+    assert told.startswith("cannot use the storage as this machine does. --storage: file:///") and "policy" in told
 
 
 def test_a_gpu_that_torch_cannot_use_is_refused(own: dict[str, Any]) -> None:
@@ -71,36 +76,10 @@ def test_a_gpu_that_torch_cannot_use_is_refused(own: dict[str, Any]) -> None:
     assert "cannot use: the driver is too old" in told and "--num-gpus=0" in told
 
 
-class Cluster:
-    """Nodes that say what a test wants, in place of Ray's."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, reports: dict[str, Mapping[str, Any]]) -> None:
-        self.reports = reports
-        monkeypatch.setattr(nodes, "_LOOK_SECONDS", 0.01)
-        monkeypatch.setattr(nodes, "_ask", lambda new, *_: {node["NodeID"]: reports[node["NodeID"]] for node in new})
-        monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": name, "Alive": True} for name in list(reports)])
-
-
-def test_nodes_with_the_same_trouble_are_named_together_before_any_trial(
-    own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = changed(own, "versions", ray="2.0")
-    Cluster(monkeypatch, {"good": own, "b": other, "a": other})
-    message = r"(?s)nodes that cannot work on this search:\n  a, b: has ray 2\.0;"
-    with pytest.raises(UserError, match=message), watched_nodes([], SittingStopper(None), with_gpu=False):
-        pytest.fail("a trial would start")
-
-
-def test_a_node_that_joins_and_does_not_fit_ends_the_sitting_with_how_to_go_on(
-    own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster = Cluster(monkeypatch, {"good": own})
-    stopper = SittingStopper(None)
-    with watched_nodes([], stopper, with_gpu=False):
-        assert not stopper.stop_all()
-        cluster.reports["late"] = changed(own, "versions", ray="2.0")
-        end = time.monotonic() + 30
-        while not stopper.stop_all() and time.monotonic() < end:
-            time.sleep(0.01)
-    assert isinstance(stopper.failure, UserError)
-    assert "late: has ray 2.0" in str(stopper.failure) and "--resume" in str(stopper.failure)
+def test_nodes_with_the_same_trouble_are_named_together() -> None:
+    told = told_of({"b": ["has ray 2.0"], "a": ["has ray 2.0", "does not see /data"]})
+    assert told.splitlines() == [
+        "the cluster has nodes that cannot work on this search:",
+        "  a, b: has ray 2.0",
+        "  a: does not see /data",
+    ]

@@ -107,6 +107,27 @@ def test_at_most_as_many_run_as_are_allowed(opened: Callable[..., Opened]) -> No
     assert len(hand_out(portfolio)) == 3 and portfolio.waiting
 
 
+def test_machines_that_come_and_go_are_written_down_and_shared_from_then_on(opened: Callable[..., Opened]) -> None:
+    state = opened((1, 0), (1, 1.0), cpus=1)
+    portfolio = state.open()
+    assert places(hand_out(portfolio)) == [0]
+    portfolio.note_machines(joined=1, left=0, concurrent=3, cpus=3, gpus=1)
+    assert places(hand_out(portfolio)) == [1, 0]  # the GPU first
+    portfolio.note_machines(joined=0, left=2, concurrent=0, cpus=0, gpus=0)
+    for number in list(portfolio.trials):
+        run_to_end(portfolio, number)
+    assert hand_out(portfolio) == [] and portfolio.waiting
+    portfolio.note_machines(joined=1, left=0, concurrent=1, cpus=1, gpus=0)
+    assert places(hand_out(portfolio)) == [0]
+    noted = [event for event in read_events(state.folder / "all.jsonl") if event["kind"] == "machines"]
+    assert [(event["joined"], event["left"], event["concurrent"]) for event in noted] == [
+        (1, 0, 3),
+        (0, 2, 0),
+        (1, 0, 1),
+    ]
+    state.close()
+
+
 def test_the_budget_of_trials_is_of_all_spaces_together(opened: Callable[..., Opened]) -> None:
     portfolio = opened((1, 0), (1, 0), cpus=8, trials=5).open()
     numbers = hand_out(portfolio)

@@ -10,11 +10,15 @@ from unittest import mock
 
 import pandas as pd
 import pytest
+import ray
 
-from search.preparing import ERROR_FILE, PROGRESS_FILE, _Progress, _progress_line, largest_node
+from search.preparing import ERROR_FILE, PROGRESS_FILE, _Progress, _progress_line, largest_node, prepare_node
 from search.record import read_events
+from search.shared_files import SharedFiles
 from search.space import load_space
+from search.trial import TrialPlan
 from search.tune_adapters import SittingStopper
+from search.tuning import Resources
 from ser_data.errors import UserError
 from tests.search.command import Command
 from tests.search.conftest import Search
@@ -204,7 +208,7 @@ def test_the_node_with_most_cores_prepares_and_one_without_a_gpu_does_not_where_
 
 
 def test_progress_of_a_single_step_is_its_name(tmp_path: Path) -> None:
-    _Progress(tmp_path / PROGRESS_FILE)("linear probe", 0, 1)
+    _Progress(SharedFiles(tmp_path))("linear probe", 0, 1)
     assert _progress_line(tmp_path) == "linear probe"
 
 
@@ -217,7 +221,7 @@ def test_progress_of_a_single_step_is_its_name(tmp_path: Path) -> None:
 )
 def test_progress_is_a_line_with_its_unit(tmp_path: Path, what: str, line: str) -> None:
     assert _progress_line(tmp_path) is None
-    _Progress(tmp_path / PROGRESS_FILE)(what, 1200, 5884)
+    _Progress(SharedFiles(tmp_path))(what, 1200, 5884)
     assert _progress_line(tmp_path) == line
 
 
@@ -226,3 +230,25 @@ def test_a_space_names_every_configuration_to_prepare_once() -> None:
         space = load_space("layered").bound_to(12)
     assert len(space.to_prepare()) == 13 * 2
     assert {config["fault"] for config in space.to_prepare()} == {"none"}
+
+
+@pytest.mark.parametrize("lost", [2, 10])
+def test_a_node_that_is_lost_while_it_prepares_is_followed_by_another_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    answers = mock.Mock(side_effect=[*[ray.exceptions.NodeDiedError("gone")] * lost, []])
+    monkeypatch.setattr(ray, "remote", mock.Mock())
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2}}])
+    monkeypatch.setattr(ray, "wait", lambda refs, **_: (refs, []))
+    monkeypatch.setattr(ray, "get", answers)
+    plan = TrialPlan(str(tmp_path), "", {}, 0, 1, 1)
+
+    def prepared() -> Any:
+        return prepare_node([], plan, Resources(1, 0, 2), stopped=lambda: False, show=lambda line: None)
+
+    if lost < 10:
+        assert prepared() == [] and answers.call_count == lost + 1
+    else:
+        with pytest.raises(UserError, match=r"could not be prepared, .* its worker process died"):
+            prepared()
+        assert answers.call_count == 10

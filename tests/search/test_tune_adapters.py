@@ -35,7 +35,7 @@ def stopper() -> SittingStopper:
 
 @pytest.fixture
 def searcher(study: Study, stopper: SittingStopper, tmp_path: Path) -> StudySearcher:
-    return StudySearcher(study, stopper, partial(error_file, tmp_path), 2)
+    return StudySearcher(study, stopper, partial(error_file, tmp_path), lambda: 2)
 
 
 @pytest.mark.parametrize(

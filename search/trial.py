@@ -7,7 +7,6 @@ case. It reports the epochs of the checkpoint again; the study passes over those
 import contextlib
 import dataclasses
 import errno
-import importlib
 import pickle
 import shutil
 import traceback
@@ -38,6 +37,7 @@ from ser_data.node_folder import FullDiskError
 from ser_data.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from ser_models.ranks import Recipe
     from ser_models.task import Task
 
 NUMBER = "number"
@@ -61,12 +61,13 @@ class TrialPlan:
         task: data, split, emotions, cache and device (:class:`ser_models.task.Task`, as a dict)
         seed: the search's seed
         max_epochs: a trial's full length, where its configuration names no shorter one
-        threads: threads that torch may use
+        threads: threads that torch may use, in each of a trial's processes
         corners: the space's smallest and largest configuration, tried out by each worker before its first trial; of a
             search over several encoders, those of each
         encoders: of such a search, by label, what a task's ``encoder`` then is
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
         first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
+        ranks: processes that train a trial together, its worker among them
     """
 
     run_folder: str
@@ -79,6 +80,7 @@ class TrialPlan:
     epoch_timeout: float | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
     first_number: int = 0
+    ranks: int = 1
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
@@ -140,18 +142,22 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         FullDiskError: a cache could not
         Exception: whatever building or training raised; its traceback is left in the trial's folder
     """
+    from ser_models.ranks import trained_by
+
     folder = trial_folder(Path(plan.run_folder), number)
     folder.mkdir(parents=True, exist_ok=True)
     error_file(Path(plan.run_folder), number).unlink(missing_ok=True)  # of an earlier try
     try:
         cache_use.take()  # of the trial before
-        trial = _build(number, config, plan)
-        load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
-        for result in trial.trainer.history:
-            yield _report(trial, result)
-        for result in trial.trainer.run():
-            _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
-            yield {**_report(trial, result), **_measured(plan)}
+        with trained_by(plan.ranks, _recipe(number, config, plan)) as lead:
+            trial = _build(number, config, plan)
+            load_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+            for result in trial.trainer.history:
+                yield _report(trial, result)
+            lead(trial.trainer)
+            for result in trial.trainer.run():
+                _save_checkpoint(trial, checkpoint_file(Path(plan.run_folder), number))
+                yield {**_report(trial, result), **_measured(plan)}
     except (DiskFullError, FullDiskError):
         raise  # not of the trial's making
     except Exception as error:
@@ -305,21 +311,24 @@ def task_and_settings(config: Mapping[str, Any], plan: TrialPlan) -> tuple["Task
     return task, settings
 
 
-def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
-    import torch
+def _recipe(number: int, config: Mapping[str, Any], plan: TrialPlan) -> "Recipe":
+    from ser_models.ranks import Recipe
 
-    from ser_models.memory import give_back_freed_memory
-
-    torch.set_num_threads(plan.threads)
-    family = importlib.import_module(plan.family_module)
     task, settings = task_and_settings(config, plan)
-    trial = family.build(
-        settings,
-        task,
+    return Recipe(
+        family_module=plan.family_module,
+        config=settings,
+        task=task,
         seed=derive_seed(plan.seed, "trial", plan.first_number + number),
         max_epochs=full_length(config, plan.max_epochs),
-        probe_clips=probe_clips,
+        threads=plan.threads,
     )
+
+
+def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
+    from ser_models.memory import give_back_freed_memory
+
+    trial = _recipe(number, config, plan).build(probe_clips)
     give_back_freed_memory()  # computing features and fitting a scaler leave some 100 MB
     return trial
 

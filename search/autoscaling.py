@@ -31,6 +31,18 @@ def planned_nodes(file: Path = LAUNCHER_FILE) -> list[Resources]:
     return sorted(nodes, key=lambda node: (-node.get("GPU", 0), -node.get("CPU", 0)))[:most]
 
 
+def alive_nodes() -> list[Resources]:
+    """Resources of each node of the cluster, by name."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def known_nodes() -> list[Resources]:
+    """Those of each node of the cluster, and of each that its launcher may still start."""
+    return [*alive_nodes(), *planned_nodes()]
+
+
 def total(nodes: Sequence[Resources], name: str) -> int:
     """How much of a resource *nodes* have together."""
     return int(sum(node.get(name, 0) for node in nodes))

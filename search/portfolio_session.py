@@ -36,6 +36,7 @@ from search.opening import (
     open_search,
     what_ends,
 )
+from search.placement import resources_of, share_gpus
 from search.portfolio import Machine, MemberStudy, Portfolio
 from search.portfolio_board import allocation_lines, portfolio_board
 from search.record import Event, Record, read_events
@@ -57,7 +58,7 @@ from search.session import (
 from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
-from search.tuning import Resources, choose_resources, tune_several
+from search.tuning import Resources, tune_several
 
 if TYPE_CHECKING:
     from search.tracking import Tracker
@@ -241,22 +242,19 @@ def _sit(
         live_page(search.folder, lambda line: console.print(line, soft_wrap=True), wanted=arguments.live),
     ):
         cluster.introduce(search.folder, console)
-        resources = [
-            choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
-            for member in search.members
-        ]
+        resources = [resources_of(member, cluster) for member in search.members]
         check_gpu_hours(arguments, max(one.gpus for one in resources))
-        for study, one in zip(studies, resources, strict=True):
-            study.take_resources(one.cpus, one.gpus)
         plans = [make_trial_plan(*each) for each in zip(search.members, data, resources, strict=True)]
-        joined = [
-            MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
-            for member, study, one in zip(search.members, studies, resources, strict=True)
-        ]
-        machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
-        portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
             watch_nodes(cluster, plans, stopper, stack)
+            for place, each in enumerate(zip(search.members, studies, plans, resources, strict=True)):
+                resources[place], plans[place] = share_gpus(*each, cluster, stopper, console)
+            joined = [
+                MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
+                for member, study, one in zip(search.members, studies, resources, strict=True)
+            ]
+            machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
+            portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             board = keep_board(search, studies)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.autoscaling import planned_nodes
+from search.autoscaling import known_nodes
 from search.baselines import check_baseline
 from search.encoders import ENCODER
 from search.run_folder import write_atomically
@@ -61,13 +61,12 @@ def prepare_node(
     import ray
 
     folder = Path(plan.run_folder)
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores, gpus = largest_node([*alive, *planned_nodes()], with_gpu=resources.gpus > 0)
+    cores, gpus = largest_node(known_nodes(), with_gpu=resources.gpus > 0)
     for left_over in (ERROR_FILE, PROGRESS_FILE):  # of an earlier sitting
         (folder / left_over).unlink(missing_ok=True)
     # its process ends with it and gives back its memory; a second try would only fail the same way, later
     work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0)
-    running = work.remote(configs, replace(plan, threads=cores))
+    running = work.remote(configs, replace(plan, threads=cores, gpu_memory=1.0))
     try:
         while not ray.wait([running], timeout=_POLL_SECONDS)[0]:
             if stopped():

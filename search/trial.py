@@ -68,6 +68,7 @@ class TrialPlan:
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
         first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
         ranks: processes that train a trial together, its worker among them
+        gpu_memory: share of its GPU's memory that a trial's process may hold
     """
 
     run_folder: str
@@ -81,6 +82,7 @@ class TrialPlan:
     encoders: Mapping[str, str] = field(default_factory=dict)
     first_number: int = 0
     ranks: int = 1
+    gpu_memory: float = 1.0
 
 
 def trial_folder(run_folder: Path, number: int) -> Path:
@@ -188,8 +190,7 @@ def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) 
     """
     for config in configs:
         try:
-            trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=_PROBE_CLIPS)
-            next(trial.trainer.run())
+            try_out(config, plan, num_clips=_PROBE_CLIPS)
         except FullDiskError:
             raise  # no fault of the space
         except UserError as error:
@@ -197,6 +198,12 @@ def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) 
         except Exception as error:
             return f"{type(error).__name__}: {error} (with {dict(config)})"
     return None
+
+
+def try_out(config: Mapping[str, Any], plan: TrialPlan, *, num_clips: int) -> None:
+    """Build a configuration on *num_clips* training and validation clips each and train one epoch of it."""
+    trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=num_clips)
+    next(trial.trainer.run())
 
 
 def export_trial(
@@ -326,8 +333,10 @@ def _recipe(number: int, config: Mapping[str, Any], plan: TrialPlan) -> "Recipe"
 
 
 def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
-    from ser_models.memory import give_back_freed_memory
+    from ser_models.memory import give_back_freed_memory, hold_gpu_memory_to
 
+    if plan.gpu_memory < 1:
+        hold_gpu_memory_to(plan.gpu_memory)
     trial = _recipe(number, config, plan).build(probe_clips)
     give_back_freed_memory()  # computing features and fitting a scaler leave some 100 MB
     return trial
@@ -350,7 +359,7 @@ def _measured(plan: TrialPlan) -> dict[str, int]:
     import torch
 
     found = {}
-    if plan.task.get("device") == "cuda":
+    if plan.task.get("device") == "cuda" and torch.cuda.is_initialized():
         found[GPU_MEMORY] = round(torch.cuda.max_memory_allocated() / 2**20)
         torch.cuda.reset_peak_memory_stats()
     hits, misses = cache_use.take()

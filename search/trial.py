@@ -359,7 +359,7 @@ def _measured(plan: TrialPlan) -> dict[str, int]:
     import torch
 
     found = {}
-    if plan.task.get("device") == "cuda" and torch.cuda.is_initialized():
+    if plan.task.get("device") == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found[GPU_MEMORY] = round(torch.cuda.max_memory_allocated() / 2**20)
         torch.cuda.reset_peak_memory_stats()
     hits, misses = cache_use.take()

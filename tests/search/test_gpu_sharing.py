@@ -13,6 +13,7 @@ from rich.console import Console
 from search import gpu_sharing, placement
 from search.arguments import Arguments
 from search.cluster import Cluster
+from search.encoder_axis import EncoderAxis
 from search.families import get_family
 from search.gpu_sharing import MOST_TRIALS, Need, NotMeasuredError, decide_sharing
 from search.record import Record, read_events
@@ -213,6 +214,11 @@ def test_the_largest_networks_of_a_space_are_measured_with_full_batches_of_the_l
     frozen = load_space("wav2vec2_fast", {"unfreeze_depth": "0"}).bound_to(12).largest()
     assert [config["max_clip_seconds"] for config in frozen] == [5.0]  # its choices begin with the longest
     assert {config["unfreeze_depth"] for config in load_space("wav2vec2_full").bound_to(12).largest()} >= {0, 12}
+    several = EncoderAxis.over(load_space("wav2vec2_fast", {"unfreeze_depth": "0"}), {"base": 12, "large": 24})
+    assert [(config["encoder"], config["unfreeze_depth"]) for config in several.largest()] == [
+        ("base", 0),
+        ("large", 0),
+    ]
 
 
 @pytest.fixture

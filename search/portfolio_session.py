@@ -19,7 +19,16 @@ from search import run_folder
 from search.arguments import Arguments
 from search.baselines import baselines_of
 from search.corpora import TaskData
-from search.ending import EXIT_OK, conclude, export_best, leave_page, say_ended, say_failed, say_interrupted
+from search.ending import (
+    EXIT_OK,
+    conclude,
+    export_best,
+    leave_page,
+    remove_checkpoints,
+    say_ended,
+    say_failed,
+    say_interrupted,
+)
 from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.gains import gains
@@ -273,6 +282,8 @@ def _sit(
             ending = ending_of(stopper, portfolio)
             if ending != INTERRUPTED:
                 _export(search, studies, plans, resources, view)
+            for member, study in zip(search.members, studies, strict=True):
+                remove_checkpoints(member.folder, study)
             portfolio.end(ending)
         entrants = tuple(Entrant(*each) for each in zip(search.members, plans, resources, strict=True))
         return ending, run_finalists(FinalRound(search, data[0], entrants, console), ending)

@@ -135,6 +135,7 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
                     add_classical([study], trial_plan, view)
                 if study.best is not None:
                     export_best(search, study.best, trial_plan, resources)
+            remove_checkpoints(search.folder, study)  # what the board's listener had no time for
             study.end(ending)  # last: a search that is killed before has not ended, and a resume makes up for it
         final = FinalRound(search, data, (Entrant(search, trial_plan, resources),), console)
         return ending, run_finalists(final, ending)

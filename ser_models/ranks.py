@@ -117,6 +117,7 @@ class Ranks:
         self.device = device
         self._folder = Path(tempfile.mkdtemp(prefix="ranks-"))  # nobody else can read it: where they find one another
         self._is_joined = False
+        self._is_led = False
         self._processes: list[subprocess.Popen[bytes]] = []
         self._pipes: list[Connection] = []
         for rank in range(1, ranks):
@@ -166,6 +167,7 @@ class Ranks:
             join_group(share, self.device, self._folder)
             self._is_joined = True
         trainer.join(_Leading(share, self))
+        self._is_led = True
 
     def _await(self, answer: str) -> None:
         """Wait until every rank has given *answer*."""
@@ -182,7 +184,14 @@ class Ranks:
                 waiting.remove(pipe)
 
     def forget(self) -> None:
-        """The trial is over: its memory is given back, and the processes wait for the next one."""
+        """The trial is over: its memory is given back, and the processes wait for the next one.
+
+        They are ended where the trial was before it was led: their answers would be taken for those of the next.
+        """
+        if not self._is_led:
+            self.close()
+            return
+        self._is_led = False
         try:
             self.tell("forget")
         except Exception:  # whoever is gone is noticed by the next trial

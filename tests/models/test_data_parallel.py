@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,18 @@ def test_a_trial_that_was_stopped_leaves_its_processes_for_the_next(faulty: Any)
     helpers = process_ids()
     trained(faulty("none"), 2)
     assert process_ids() == helpers and all(map(is_running, helpers))
+
+
+def test_a_trial_that_was_stopped_before_its_first_epoch_leaves_nothing_to_the_next(faulty: Any) -> None:
+    def stopped() -> Generator[None, None, None]:
+        with trained_by(2, faulty("none")):
+            yield
+
+    trial = stopped()
+    next(trial)
+    trial.close()
+    state = trained(faulty("none"), 1, epochs=1).trainer.state()
+    assert_same_training(trained(faulty("none"), 2, state=state), trained(faulty("none"), 1))
 
 
 def test_processes_end_with_one_that_is_killed(emotional_corpus: Path, task: Task, tmp_path: Path) -> None:

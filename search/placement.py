@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from search.autoscaling import alive_nodes, known_nodes
+from search.autoscaling import alive_nodes, planned_nodes, total
 from search.gpu_sharing import Sharing, as_plain, decide_sharing, kinds_of_gpus
 from search.opening import Search
 from search.study import Study
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 def resources_of(search: Search, cluster: "Cluster", gpu_share: float | None = None) -> Resources:
     """What a trial of *search* takes: *gpu_share* of a GPU, the family's default where that is None."""
+    # those that a launcher may start are the ones that are there, or more
+    nodes = max(alive_nodes(), planned_nodes(), key=lambda nodes: total(nodes, "GPU"))
     return choose_resources(
-        search.arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus, nodes=known_nodes(), gpu_share=gpu_share
+        search.arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus, nodes=nodes, gpu_share=gpu_share
     )  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def sitting(
     """``sitting(space, num_layers, **arguments)``."""
     nodes = [{"CPU": 16.0, "GPU": 2.0, "accelerator_type:T4": 1.0}]
     monkeypatch.setattr(placement, "alive_nodes", lambda: nodes)
-    monkeypatch.setattr(placement, "known_nodes", lambda: nodes)
+    monkeypatch.setattr(placement, "planned_nodes", lambda: [])
     decision.answer = [need(16_000, 1_500, kind="T4")]
 
     def begin(name: str, num_layers: int | None = None, **arguments: Any) -> Sitting:

@@ -86,7 +86,8 @@ class Bench:
         self._device = torch.device(options.device)
         torch.manual_seed(0)
         # Layer drop would skip layers of the plain recipe and none of ours.
-        self._model = Wav2Vec2Model(Wav2Vec2Config(layerdrop=0.0, attn_implementation="sdpa"))
+        shape = getattr(options, "shape", {})  # of wav2vec2-base by default
+        self._model = Wav2Vec2Model(Wav2Vec2Config(layerdrop=0.0, attn_implementation="sdpa", **shape))
         self._extractor = Wav2Vec2FeatureExtractor()
         self._labels = np.random.default_rng(0).integers(0, CLASSES, len(corpus))
         self._scratch = tempfile.TemporaryDirectory()

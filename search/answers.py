@@ -45,6 +45,18 @@ class Corner:
         return cast(float, self._given.get(name, high if self._high else low))
 
 
+class Largest(Corner):
+    """Answers with high ends, and with the greatest of choices among numbers: what takes most memory."""
+
+    def __init__(self, given: "Mapping[str, Value]") -> None:
+        super().__init__(given, high=True)
+
+    def suggest_categorical(self, name: str, choices: tuple[Any, ...]) -> Any:
+        answer = super().suggest_categorical(name, choices)
+        numbers = all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
+        return max(choices) if numbers and name not in self._given else answer
+
+
 class Pinned:
     """Answers pinned parameters itself and passes the others on, so that a sampler never sees a pinned one.
 

@@ -253,7 +253,15 @@ def _parser() -> argparse.ArgumentParser:
         "is fetched into --out (default: runs/NAME) first",
     )
     add("--cpus-per-trial", type=_auto(_count), metavar="N|auto", help="cores of one trial (default: auto)")
-    add("--gpus-per-trial", type=_auto(_fraction), metavar="F|auto", help="GPUs of one trial (default: auto)")
+    add(
+        "--gpus-per-trial",
+        type=_auto(_gpus),
+        metavar="N|auto",
+        help="GPUs of one trial: 0, 1, or a share such as 0.25, of the memory too. In spaces over speech encoders also "
+        "a whole number above 1: so many GPUs of one node train each trial together, for trials that take one GPU too "
+        "long; as many trials side by side get more done. auto (default): one where layers are fine-tuned, else the "
+        "share that the memory for the space's largest networks comes to, which is measured before the first trial",
+    )
     add("--max-concurrent", type=_auto(_count), metavar="N|auto", help="trials at a time (default: what fits)")
     add("--max-failures", type=_whole, metavar="N", help="retries of one trial (default: 1)")
     add(
@@ -368,8 +376,13 @@ def _positive(text: str) -> float:
     return value
 
 
-def _fraction(text: str) -> float:
-    return 0.0 if text in ("0", "0.0") else _positive(text)
+def _gpus(text: str) -> float:
+    value = 0.0 if text in ("0", "0.0") else _positive(text)
+    if value > 1 and value != int(value):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not accepted: it takes 0, a share of one GPU, or a whole number of GPUs"
+        )
+    return value
 
 
 def _auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:

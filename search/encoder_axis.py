@@ -99,6 +99,10 @@ class EncoderAxis(Space):
         if ENCODER not in self.pins:
             wrap(Corner({}, high=False)).suggest_categorical(ENCODER, tuple(self.members))
 
+    def largest(self) -> list[dict[str, Value]]:
+        """As for one encoder, for each of them in turn."""
+        return [{ENCODER: label, **config} for label, member in self.members.items() for config in member.largest()]
+
     def smallest_and_largest(self) -> tuple[dict[str, Value], ...]:
         """As for one encoder, for each of them in turn."""
         return tuple(

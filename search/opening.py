@@ -21,7 +21,7 @@ from search.arguments import CHANGEABLE, Arguments
 from search.corpora import TaskData, check_names, find_source, open_source, task_data
 from search.encoder_choice import open_space
 from search.encoders import encoders_of, planned
-from search.families import Family, get_family
+from search.families import Family, check_gpus_per_trial, get_family
 from search.record import read_events
 from search.rungs import LADDERS, StoppingRule, make_rule, rung_epochs
 from search.space import REDUCTION_FACTOR, Space
@@ -77,6 +77,7 @@ def open_search(arguments: Arguments, command: str, storage: RunStorage | None =
             return _go_on(folder, arguments, lock, storage)
     space, encoders = open_space(arguments)
     _check_grace(arguments, space)
+    check_gpus_per_trial(get_family(space.family), arguments.gpus_per_trial)
     source = find_source(arguments.data)
     check_names(source, arguments.split, arguments.emotions)
     lock = run_folder.claim(folder)
@@ -95,6 +96,7 @@ def _go_on(folder: Path, given: Arguments, lock: FileLock, storage: RunStorage |
         config["source"] = find_source(given.data)  # moved, or another: its content is compared when it is open
     arguments = continued(stored, given)
     space, encoders = open_space(arguments, encoders_of(config["plan"]))
+    check_gpus_per_trial(get_family(space.family), arguments.gpus_per_trial)
     config["plan"] |= planned(encoders)  # the same ones, as they are called today
     config["plan"]["num_trials"] = grown(config["plan"]["num_trials"], arguments.trials)
     config["arguments"] |= what_ends(arguments)

@@ -19,7 +19,16 @@ from search import run_folder
 from search.arguments import Arguments
 from search.baselines import baselines_of
 from search.corpora import TaskData
-from search.ending import EXIT_OK, conclude, export_best, leave_page, say_ended, say_failed, say_interrupted
+from search.ending import (
+    EXIT_OK,
+    conclude,
+    export_best,
+    leave_page,
+    remove_checkpoints,
+    say_ended,
+    say_failed,
+    say_interrupted,
+)
 from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.gains import gains
@@ -36,6 +45,7 @@ from search.opening import (
     open_search,
     what_ends,
 )
+from search.placement import resources_of, share_gpus
 from search.portfolio import Machine, MemberStudy, Portfolio
 from search.portfolio_board import allocation_lines, portfolio_board
 from search.record import Event, Record, read_events
@@ -59,7 +69,7 @@ from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_
 from search.supply import supplied
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
-from search.tuning import Resources, choose_resources, tune_several
+from search.tuning import Resources, tune_several
 
 if TYPE_CHECKING:
     from search.tracking import Tracker
@@ -254,21 +264,18 @@ def _sit(
         for each in (search.storage, supply):
             if each is not None:
                 each.introduce(console)
-        resources = [
-            choose_resources(arguments, member.family, cores=cluster.cpus, gpus=cluster.gpus)
-            for member in search.members
-        ]
+        resources = [resources_of(member, cluster) for member in search.members]
         check_gpu_hours(arguments, max(one.gpus for one in resources))
-        for study, one in zip(studies, resources, strict=True):
-            study.take_resources(one.cpus, one.gpus)
         plans = [make_trial_plan(*each, supply) for each in zip(search.members, data, resources, strict=True)]
-        joined = [
-            MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
-            for member, study, one in zip(search.members, studies, resources, strict=True)
-        ]
-        machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
-        portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
         with ExitStack() as stack:
+            for place, one_of_each in enumerate(zip(search.members, studies, plans, resources, strict=True)):
+                resources[place], plans[place] = share_gpus(*one_of_each, cluster, stopper, console)
+            joined = [
+                MemberStudy(member.space.name, study, len(member.space.start_configurations()), one.cpus, one.gpus)
+                for member, study, one in zip(search.members, studies, resources, strict=True)
+            ]
+            machine = Machine(cluster.cpus, cluster.gpus, arguments.max_concurrent)
+            portfolio = Portfolio(record, joined, machine, num_trials=search.num_trials)
             shown = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(console, num_trials=shown, known=portfolio.trials, seconds_left=stopper.seconds_left)
             board = keep_board(search, studies)
@@ -287,6 +294,8 @@ def _sit(
             ending = ending_of(stopper, portfolio)
             if ending != INTERRUPTED:
                 _export(search, studies, plans, resources, view)
+            for member, study in zip(search.members, studies, strict=True):
+                remove_checkpoints(member.folder, study)
             portfolio.end(ending)
         entrants = tuple(Entrant(*each) for each in zip(search.members, plans, resources, strict=True))
         final = FinalRound(search, data[0], entrants, console)

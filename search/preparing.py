@@ -73,7 +73,7 @@ def prepare_node(
     progress = _Look(files)
     # its process ends with it and gives back its memory; a second try would only fail the same way, later
     work = ray.remote(max_calls=1)(_prepare).options(num_cpus=cores, num_gpus=gpus, max_retries=0, **away_from_unfit())
-    running = work.remote(configs, replace(plan, threads=cores))
+    running = work.remote(configs, replace(plan, threads=cores, gpu_memory=1.0))
     try:
         while not ray.wait([running], timeout=_POLL_SECONDS)[0]:
             if stopped():

@@ -43,6 +43,7 @@ from search.opening import (
     open_search,
     rule_maker,
 )
+from search.placement import resources_of, share_gpus
 from search.portfolio import Portfolio
 from search.preparing import prepare_node
 from search.record import Record, read_events
@@ -54,7 +55,7 @@ from search.study import Study, put_back, seconds_used, trials_of
 from search.supply import Supply, supplied
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
-from search.tuning import Resources, choose_resources, tune_study
+from search.tuning import Resources, tune_study
 from ser_data.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ def _sit(search: Search, data: TaskData, record: Record, console: Console, track
         for each in (search.storage, supply):
             if each is not None:
                 each.introduce(console)
-        resources = choose_resources(arguments, search.family, cores=cluster.cpus, gpus=cluster.gpus)
+        resources = resources_of(search, cluster)
         check_gpu_hours(arguments, resources.gpus)
-        study.take_resources(resources.cpus, resources.gpus)
         trial_plan = make_trial_plan(search, data, resources, supply)
         with ExitStack() as stack:
+            resources, trial_plan = share_gpus(search, study, trial_plan, resources, cluster, stopper, console)
             shown_trials = search.num_trials if search.num_trials < run_folder.UNBOUNDED else None
             view = LiveView(
                 console, num_trials=shown_trials, known=study.trials, rungs=ladder_of(search.config),
@@ -388,7 +389,8 @@ def make_trial_plan(search: Search, data: TaskData, resources: Resources, supply
         task=task.to_dict(),
         seed=arguments.seed,
         max_epochs=search.config["plan"]["max_epochs"],
-        threads=resources.cpus,
+        threads=max(1, resources.cpus // resources.ranks),
+        ranks=resources.ranks,
         corners=search.space.smallest_and_largest(),
         epoch_timeout=arguments.epoch_timeout or None,
         first_number=arguments.as_trial,

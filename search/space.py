@@ -41,7 +41,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from search.answers import Corner, Pinned
+from search.answers import Corner, Largest, Pinned
 from search.parameters import Parameters, Value
 from ser_data.errors import UserError
 
@@ -50,6 +50,7 @@ ALL_MEMBERS = ("mfcc_full", "mel_cnn", "wav2vec2_fast")  # one space of each fam
 SPACES_FOLDER = Path(__file__).parent / "spaces"
 REDUCTION_FACTOR = 3
 EPOCHS = "epochs"  # in a configuration: the trial's own full length
+_KINDS = ("network", "unfreeze_depth")  # parameters that make another network
 _MOST_PROBED = 64  # values of a whole number that are asked for their effect on other parameters
 
 
@@ -204,6 +205,19 @@ class Space:
         corner = Corner(structure, high=False)
         self.configure(corner)
         return corner
+
+    def largest(self) -> list[dict[str, Value]]:
+        """For each network, and each depth of a pretrained one, the largest configuration: what takes most memory.
+
+        Of those that differ in other structural choices, the one with most parameters.
+        """
+        found: dict[tuple[Value, ...], dict[str, Value]] = {}
+        for structure in self._structures():
+            config = self.configure(Largest(structure))
+            kind = tuple(config.get(name, "") for name in _KINDS)
+            if len(config) > len(found.get(kind, ())):
+                found[kind] = config
+        return list(found.values())
 
     def smallest_and_largest(self) -> tuple[dict[str, Value], ...]:
         """The configurations with every range and choice at its first, and at its last, value."""

@@ -224,10 +224,17 @@ class Study:
         if journal is not None:
             self._journal = journal(finished_trials(proposer.frozen_trials))
 
-    def take_resources(self, cpus: float, gpus: float) -> None:
-        """Write down what each trial takes from now on, so that GPU time can be counted."""
+    def take_resources(self, cpus: float, gpus: float, measured: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Write down what each trial takes from now on, so that GPU time can be counted, and by which measurement."""
         self._gpus = gpus
-        self._append({"kind": RESOURCES, "cpus": cpus, "gpus": gpus})
+        event = {"kind": RESOURCES, "cpus": cpus, "gpus": gpus}
+        self._append({**event, "measured": list(measured)} if measured else event)
+
+    @property
+    def measured(self) -> Sequence[Mapping[str, Any]]:
+        """What was measured of trials and GPUs the last time."""
+        found = [event["measured"] for event in self._record.events if "measured" in event]
+        return found[-1] if found else ()
 
     def note_machines(self, *, joined: int, left: int, concurrent: int, cpus: int, gpus: int) -> None:
         """Write down that machines of the cluster came or went.

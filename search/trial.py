@@ -7,7 +7,6 @@ case. It reports the epochs of the checkpoint again; the study passes over those
 import contextlib
 import dataclasses
 import errno
-import importlib
 import pickle
 import shutil
 import time
@@ -43,6 +42,7 @@ from ser_data.seeds import derive_seed
 from ser_data.staging import StagingError
 
 if TYPE_CHECKING:
+    from ser_models.ranks import Recipe
     from ser_models.task import Task
 
 NUMBER = "number"
@@ -69,12 +69,14 @@ class TrialPlan:
         task: data, split, emotions, cache and device (:class:`ser_models.task.Task`, as a dict)
         seed: the search's seed
         max_epochs: a trial's full length, where its configuration names no shorter one
-        threads: threads that torch may use
+        threads: threads that torch may use, in each of a trial's processes
         corners: the space's smallest and largest configuration, tried out by each worker before its first trial; of a
             search over several encoders, those of each
         encoders: of such a search, by label, what a task's ``encoder`` then is
         epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
         first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
+        ranks: processes that train a trial together, its worker among them
+        gpu_memory: share of its GPU's memory that a trial's process may hold
         supply: what of the task a node may have to fetch; None on a single machine, and where a worker has done so
         files: where workers keep the search's files, where it has a storage
     """
@@ -89,6 +91,8 @@ class TrialPlan:
     epoch_timeout: float | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
     first_number: int = 0
+    ranks: int = 1
+    gpu_memory: float = 1.0
     supply: Supply | None = None
     files: NodeFiles | None = None
 
@@ -185,6 +189,8 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         StorageError: the storage cannot be reached
         Exception: whatever building or training raised; its traceback is left in the trial's folder
     """
+    from ser_models.ranks import trained_by
+
     files, checkpoint, last_words = plan.on_node, checkpoint_name(number), error_name(number)
     trial_folder(files.folder, number).mkdir(parents=True, exist_ok=True)
     there = files.names(trial_name(number))  # of an earlier try; mostly nothing, which one request tells
@@ -192,15 +198,17 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
         files.remove(last_words)
     try:
         cache_use.take()  # of the trial before
-        trial = _build(number, config, plan)
-        if checkpoint in there:
-            load_checkpoint(trial, files.fetch(checkpoint))
-        for result in trial.trainer.history:
-            yield _report(trial, result)
-        pace = Pace()
-        for result in trial.trainer.run():
-            _keep_checkpoint(trial, files, checkpoint, pace)
-            yield {**_report(trial, result), **_measured(plan)}
+        with trained_by(plan.ranks, _recipe(number, config, plan)) as lead:
+            trial = _build(number, config, plan)
+            if checkpoint in there:
+                load_checkpoint(trial, files.fetch(checkpoint))
+            for result in trial.trainer.history:
+                yield _report(trial, result)
+            lead(trial.trainer)
+            pace = Pace()
+            for result in trial.trainer.run():
+                _keep_checkpoint(trial, files, checkpoint, pace)
+                yield {**_report(trial, result), **_measured(plan)}
     except (DiskFullError, FullDiskError, StorageError):
         raise  # not of the trial's making
     except Exception as error:
@@ -250,8 +258,7 @@ def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) 
     """
     for config in configs:
         try:
-            trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=_PROBE_CLIPS)
-            next(trial.trainer.run())
+            try_out(config, plan, num_clips=_PROBE_CLIPS)
         except FullDiskError:
             raise  # no fault of the space
         except UserError as error:
@@ -259,6 +266,12 @@ def check_configurations(configs: Iterable[Mapping[str, Any]], plan: TrialPlan) 
         except Exception as error:
             return f"{type(error).__name__}: {error} (with {dict(config)})"
     return None
+
+
+def try_out(config: Mapping[str, Any], plan: TrialPlan, *, num_clips: int) -> None:
+    """Build a configuration on *num_clips* training and validation clips each and train one epoch of it."""
+    trial = _build(0, config, dataclasses.replace(plan, max_epochs=1), probe_clips=num_clips)
+    next(trial.trainer.run())
 
 
 def export_trial(
@@ -386,21 +399,26 @@ def task_and_settings(config: Mapping[str, Any], plan: TrialPlan) -> tuple["Task
     return task, settings
 
 
-def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
-    import torch
+def _recipe(number: int, config: Mapping[str, Any], plan: TrialPlan) -> "Recipe":
+    from ser_models.ranks import Recipe
 
-    from ser_models.memory import give_back_freed_memory
-
-    torch.set_num_threads(plan.threads)
-    family = importlib.import_module(plan.family_module)
     task, settings = task_and_settings(config, plan)
-    trial = family.build(
-        settings,
-        task,
+    return Recipe(
+        family_module=plan.family_module,
+        config=settings,
+        task=task,
         seed=derive_seed(plan.seed, "trial", plan.first_number + number),
         max_epochs=full_length(config, plan.max_epochs),
-        probe_clips=probe_clips,
+        threads=plan.threads,
     )
+
+
+def _build(number: int, config: Mapping[str, Any], plan: TrialPlan, probe_clips: int | None = None) -> Any:
+    from ser_models.memory import give_back_freed_memory, hold_gpu_memory_to
+
+    if plan.gpu_memory < 1:
+        hold_gpu_memory_to(plan.gpu_memory)
+    trial = _recipe(number, config, plan).build(probe_clips)
     give_back_freed_memory()  # computing features and fitting a scaler leave some 100 MB
     return trial
 
@@ -422,7 +440,7 @@ def _measured(plan: TrialPlan) -> dict[str, int]:
     import torch
 
     found = {}
-    if plan.task.get("device") == "cuda":
+    if plan.task.get("device") == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found[GPU_MEMORY] = round(torch.cuda.max_memory_allocated() / 2**20)
         torch.cuda.reset_peak_memory_stats()
     hits, misses = cache_use.take()

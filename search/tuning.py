@@ -27,7 +27,7 @@ class Resources:
 
     Attributes:
         cpus: cores of one trial
-        gpus: GPUs of one trial, a fraction where several share one
+        gpus: GPUs of one trial, a fraction where several share one; several are of one node
         concurrent: trials at a time
     """
 
@@ -36,34 +36,75 @@ class Resources:
     concurrent: int
 
     def task_options(self) -> dict[str, Any]:
-        """For a Ray task that takes as much as a trial."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus, **away_from_unfit()}
+        """For a Ray task that takes as much as a trial; of several GPUs, which train together, one."""
+        return {"num_cpus": self.cpus, "num_gpus": min(self.gpus, 1), **away_from_unfit()}
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one trial: one a GPU."""
+        return max(1, int(self.gpus))
 
 
-def choose_resources(arguments: Arguments, family: Family, *, cores: int, gpus: int) -> Resources:
+def choose_resources(
+    arguments: Arguments,
+    family: Family,
+    *,
+    cores: int,
+    gpus: int,
+    nodes: Sequence[Mapping[str, float]] = (),
+    gpu_share: float | None = None,
+) -> Resources:
     """What one trial takes and how many run at a time, from the options, the family and the cluster.
+
+    Args:
+        arguments: of the search
+        family: of its space
+        cores: of the cluster
+        gpus: likewise
+        nodes: resources of each node by name, as Ray counts them; none where one has it all
+        gpu_share: what a trial takes of a GPU unless the arguments say it; None for the family's default
 
     Raises:
         UserError: a trial asks for more than there is
     """
-    per_trial = Resources(
-        cpus=arguments.cpus_per_trial or min(family.cpus_per_trial, cores),
-        gpus=min(family.gpus_per_trial, gpus) if arguments.gpus_per_trial is None else arguments.gpus_per_trial,
-        concurrent=1,
+    by_default = min(family.gpus_per_trial if gpu_share is None else gpu_share, gpus)
+    gpus_per_trial = by_default if arguments.gpus_per_trial is None else arguments.gpus_per_trial
+    _check_gpus(gpus_per_trial, gpus, nodes)
+    ranks = max(1, int(gpus_per_trial))
+    able = [int(node.get("CPU", 0)) for node in nodes if node.get("GPU", 0) >= gpus_per_trial] if ranks > 1 else []
+    cpus = arguments.cpus_per_trial or min(family.cpus_per_trial * ranks, max(able, default=cores), cores)
+    if cpus > cores:
+        raise _more_than_there_is("--cpus-per-trial", cpus, cores)
+    fits = max(1, cores // cpus)
+    if gpus_per_trial:
+        # those of one trial are of one node
+        counts = [int(node.get("GPU", 0)) for node in nodes] if ranks > 1 and nodes else [gpus]
+        fits = min(fits, max(1, sum(int(count / gpus_per_trial) for count in counts)))
+    return Resources(cpus, gpus_per_trial, min(arguments.max_concurrent or fits, fits))
+
+
+def _check_gpus(asked: float, there: int, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse *asked* GPUs for a trial that could never start."""
+    if asked and not there:
+        raise UserError(
+            f"--gpus-per-trial {asked:g}: this cluster has no GPU, so no trial could ever start. Leave it out, and "
+            "trials take cores alone; or search where there is one (`ray start --num-gpus=N` where Ray finds none)."
+        )
+    if asked > there:
+        raise _more_than_there_is("--gpus-per-trial", asked, there)
+    most = int(max((node.get("GPU", 0) for node in nodes), default=there))
+    if asked > most:
+        raise UserError(
+            f"--gpus-per-trial {asked:g}: a trial's GPUs must be of one node, and none of this cluster has more than "
+            f"{most}. Ask for {most} at most."
+        )
+
+
+def _more_than_there_is(option: str, asked: float, there: int) -> UserError:
+    return UserError(
+        f"{option} {asked:g} is more than this cluster has ({there}), so no trial could ever start. Ask for {there} at "
+        "most."
     )
-    for option, asked, there in (
-        ("--cpus-per-trial", per_trial.cpus, cores),
-        ("--gpus-per-trial", per_trial.gpus, gpus),
-    ):
-        if asked > there:
-            raise UserError(
-                f"{option} {asked} is more than this cluster has ({there}), so no trial could ever start. Ask for "
-                f"{there} at most."
-            )
-    fits = max(1, cores // per_trial.cpus)
-    if per_trial.gpus:
-        fits = min(fits, max(1, int(gpus / per_trial.gpus)))
-    return Resources(per_trial.cpus, per_trial.gpus, min(arguments.max_concurrent or fits, fits))
 
 
 def tune_study(study: Study, plan: TrialPlan, stopper: Any, resources: Resources, arguments: Arguments) -> None:

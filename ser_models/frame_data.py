@@ -104,7 +104,8 @@ def _resident_or_mapped(task: Task, settings: FeatureSettings, jobs: int) -> Cli
 @lru_cache(maxsize=1)
 def _resident(task: Task, settings: FeatureSettings, jobs: int) -> ResidentFrames | None:
     features = cached_features(task, settings, jobs)
-    free, _ = torch.cuda.mem_get_info(task.device)
+    free, total = torch.cuda.mem_get_info(task.device)
+    free = min(free, int(torch.cuda.get_per_process_memory_fraction() * total))  # of a GPU that several trials share
     return ResidentFrames.of(features, task.device) if features.frames.nbytes <= _RESIDENT_SHARE * free else None
 
 

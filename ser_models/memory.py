@@ -15,6 +15,16 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def hold_gpu_memory_to(share: float) -> None:
+    """Let this process hold no more than *share* of its GPU's memory, so that it cannot take its neighbours'.
+
+    What it asks for beyond is out of memory to it, whatever is free. CUDA's own memory does not count.
+    """
+    import torch
+
+    torch.cuda.set_per_process_memory_fraction(share)
+
+
 def giving_back(work: Callable[_Arguments, _Result], *, every: int) -> Callable[_Arguments, _Result]:
     """*work*, before each *every*-th call of which freed memory is given back: doing so takes some milliseconds."""
     calls = 0

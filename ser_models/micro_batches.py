@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -101,7 +102,13 @@ class BatchGradients:
         self._device = device
 
     def leave(
-        self, batch: TrainingBatch, forward: Forward, *, targets: Targets | None = None
+        self,
+        batch: TrainingBatch,
+        forward: Forward,
+        *,
+        targets: Targets | None = None,
+        whole: torch.Tensor | None = None,
+        weight: float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Leave the gradient of the batch's loss in the parameters, and no other.
 
@@ -109,6 +116,9 @@ class BatchGradients:
             batch: some clips
             forward: the forward pass of some of them
             targets: what their loss is taken of; None for the batch's labels
+            whole: where the clips are a share of a larger batch, int64, labels of all of that: loss and gradient are
+                then what the share adds to those of the whole
+            weight: of loss and gradient
 
         Returns:
             float32 (), the loss; and what the extra loss has in it, None where the network gives none
@@ -117,11 +127,13 @@ class BatchGradients:
             RuntimeError: torch's own, if the memory runs out and this is not the first time, or clips come singly
         """
         targets = targets or [(batch.labels, 1.0)]
+        wholes = [labels for labels, _ in targets] if whole is None else [whole]
+        backward = partial(self._backward, batch, forward, targets, wholes, weight)
         smaller = min(_SPLIT_AFTER_OUT_OF_MEMORY * self.parts, len(batch.labels))
         if self.parts != self._asked_parts or smaller <= self.parts:
-            return self._backward(batch, forward, targets)
+            return backward()
         try:
-            return self._backward(batch, forward, targets)
+            return backward()
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -131,7 +143,7 @@ class BatchGradients:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         self.parts = smaller
-        return self._backward(batch, forward, targets)
+        return backward()
 
     @contextlib.contextmanager
     def explaining_out_of_memory(self, batch: TrainingBatch) -> Iterator[None]:
@@ -150,14 +162,19 @@ class BatchGradients:
             ) from error
 
     def _backward(
-        self, batch: TrainingBatch, forward: Forward, targets: Targets
+        self,
+        batch: TrainingBatch,
+        forward: Forward,
+        targets: Targets,
+        wholes: Sequence[torch.Tensor],
+        weight: float,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         self._optimiser.zero_grad()
-        on_device = [labels.to(self._device, non_blocking=self._device.type == "cuda") for labels, _ in targets]
-        divisors = [self._loss.divisor(labels) for labels in on_device]
+        on_device = [self._moved(labels) for labels, _ in targets]
+        divisors = [self._loss.divisor(self._moved(labels)) for labels in wholes]
         total = torch.zeros((), device=self._device)
         total_extra: torch.Tensor | None = None
-        num_clips = len(batch.labels)
+        num_clips = len(wholes[0])
         for part in split((*on_device, *batch.arguments), self.parts):
             output = forward(part[len(targets) :])
             loss = torch.zeros((), device=self._device)
@@ -167,9 +184,12 @@ class BatchGradients:
                 extra = output.extra_loss.sum() / num_clips
                 total_extra = extra.detach() if total_extra is None else total_extra + extra.detach()
                 loss = loss + extra
-            torch.autograd.backward(loss)
-            total += loss.detach()
+            torch.autograd.backward(weight * loss)
+            total += weight * loss.detach()
         return total, total_extra
+
+    def _moved(self, labels: torch.Tensor) -> torch.Tensor:
+        return labels.to(self._device, non_blocking=self._device.type == "cuda")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

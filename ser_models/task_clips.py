@@ -35,8 +35,18 @@ class TaskClips:
     validation: np.ndarray
 
     def few(self, number: int) -> "TaskClips":
-        """The same with *number* training and validation clips each, of several speakers and emotions."""
-        return replace(self, train=_spread(self.train, number), validation=_spread(self.validation, number))
+        """The same with *number* training and validation clips each, of several speakers and emotions.
+
+        The longest are among them, since what a batch takes of the memory goes with its longest clip.
+        """
+        return replace(self, train=self._some(self.train, number), validation=self._some(self.validation, number))
+
+    def _some(self, indices: np.ndarray, number: int) -> np.ndarray:
+        chosen = _spread(indices, number)
+        longest = indices[np.argmax(self.corpus.waveforms.num_samples[indices])]
+        if longest not in chosen:
+            chosen[np.argmin(np.abs(chosen - longest))] = longest
+        return chosen
 
     def training_data(self, train: BatchSource, validation: BatchSource, *, num_classes: int) -> TrainingData:
         """What a training needs beside the batches of these clips."""

@@ -15,10 +15,11 @@ from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 from ser_models import metrics
 from ser_models.config import ReadConfig
+from ser_models.data_parallel import ALONE, Group, SharedBatch, SharedSource
 from ser_models.losses import WeightedCrossEntropy
 from ser_models.messages import brief
 from ser_models.micro_batches import BatchGradients, Output, TrainingBatch, split
-from ser_models.mixup import MixedBatch, mixed
+from ser_models.mixup import mixed
 from ser_models.optimisers import (
     OPTIMISERS,
     SCHEDULES,
@@ -233,6 +234,7 @@ class Trainer:
         self.best_epoch = 0
         self.best_weights: dict[str, torch.Tensor] = {}
         self._asked_precision = precision
+        self._group = ALONE
         self._begin_epoch = begin_epoch
         self._extra_loss = extra_loss
         self._groups = _with_rest(groups, model, settings)
@@ -251,12 +253,40 @@ class Trainer:
         """Micro-batches that a batch is split into: the settings', or more since the memory ran out."""
         return self._gradients.parts
 
+    def join(self, group: Group) -> None:
+        """Train as one of several ranks from now on, all of which stand where this one stands.
+
+        Results, best weights and the state are complete on the rank that leads alone. Apart from rounding and from what
+        is drawn at random within a network (dropout, masks), the numbers are those of a training that is alone.
+
+        Raises:
+            ValueError: if the training looks across a batch's clips, or its batches cannot be shared
+        """
+        if group.share.ranks > 1:
+            sources = (self.data.train, self.data.validation)
+            if self.settings.mixup_alpha or not all(isinstance(source, SharedSource) for source in sources):
+                raise ValueError("the batches of this training cannot be shared by several processes")
+        self._group = group
+
+    def follow(self, epoch: int) -> None:
+        """Train an epoch beside the rank that leads.
+
+        Raises:
+            as :meth:`run`
+        """
+        if self._begin_epoch is not None:
+            self._begin_epoch(epoch)
+        self._train(epoch)
+        self._validation_outputs(self._group)
+        self.epoch = epoch
+
     def run(self) -> Iterator[EpochResult]:
         """Train from the epoch after :attr:`epoch` to the last, giving each epoch's result when it is done.
 
         Raises:
             DivergedError: if a loss is not finite, naming the epoch
             OutOfMemoryError: if a batch does not fit into the memory in smaller parts either
+            PeerFailedError: another rank is gone
         """
         while self.epoch < self.settings.epochs:
             yield self._run_epoch(self.epoch + 1)
@@ -354,11 +384,12 @@ class Trainer:
 
     def _run_epoch(self, epoch: int) -> EpochResult:
         started = time.perf_counter()
+        self._group.begin_epoch(epoch)
         if self._begin_epoch is not None:
             self._begin_epoch(epoch)
         train_loss, train_extra, num_clips = self._train(epoch)
         trained = time.perf_counter()
-        logits, val_extra = self._validation_outputs()
+        logits, val_extra = self._validation_outputs(self._group)
         labels = torch.from_numpy(self.data.validation_labels)
         val_loss = float(functional.cross_entropy(logits, labels))
         if not np.isfinite(val_loss):
@@ -407,10 +438,11 @@ class Trainer:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "batches", epoch))
         loss_sum, num_clips = torch.zeros((), device=self.device), 0
         extra_sum: torch.Tensor | None = None
+        rank = self._group.share.rank
         # Dropout and mixup draw from torch's global generator: seeded here for this epoch, and put back afterwards.
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
-            for batch in source.epoch(generator):
+            torch.manual_seed(derive_seed(self.seed, "dropout", epoch, *([rank] if rank else [])))
+            for shared in self._shared_batches(source, generator, self._group):
                 set_learning_rates(
                     self._optimiser,
                     settings.schedule,
@@ -419,23 +451,37 @@ class Trainer:
                     steps_an_epoch=len(source),
                     warmup_share=settings.warmup_share,
                 )
-                loss, extra = self._step(mixed(batch, settings.mixup_alpha) if settings.mixup_alpha else batch)
-                loss_sum += loss * len(batch.labels)
+                loss, extra = self._step(shared)
+                loss_sum += loss * len(shared.labels)
                 if extra is not None:
-                    extra_sum = extra * len(batch.labels) + (0.0 if extra_sum is None else extra_sum)
-                num_clips += len(batch.labels)
+                    extra_sum = extra * len(shared.labels) + (0.0 if extra_sum is None else extra_sum)
+                num_clips += len(shared.labels)
                 step += 1
-        mean_loss = float(loss_sum) / num_clips
+        mean_loss = float(self._group.sum(loss_sum)) / num_clips
         if not np.isfinite(mean_loss):
             raise DivergedError(f"Epoch {epoch}: the training loss is {mean_loss}.")
-        return mean_loss, None if extra_sum is None else float(extra_sum) / num_clips, num_clips
+        return mean_loss, None if extra_sum is None else float(self._group.sum(extra_sum)) / num_clips, num_clips
 
-    def _step(self, batch: TrainingBatch | MixedBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """One step of the optimiser; gives the batch's loss and the extra loss in it, float32 ()."""
-        targets = batch.targets if isinstance(batch, MixedBatch) else None
-        with self._gradients.explaining_out_of_memory(batch):
-            losses = self._gradients.leave(batch, self._output, targets=targets)
+    @staticmethod
+    def _shared_batches(source: BatchSource, generator: torch.Generator | None, group: Group) -> Iterator[SharedBatch]:
+        """The batches of an epoch, of each what is this rank's."""
+        if group.share.ranks > 1:
+            assert isinstance(source, SharedSource)
+            yield from source.shares(generator, group.share)
+        else:
+            for batch in source.epoch(generator):
+                yield SharedBatch(batch, batch.labels)
+
+    def _step(self, shared: SharedBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One step of the optimiser; gives the batch's loss and the extra loss in it, float32 (), as far as ours."""
+        with self._gradients.explaining_out_of_memory(shared.own):
+            if self.settings.mixup_alpha:
+                batch = mixed(shared.own, self.settings.mixup_alpha)
+                losses = self._gradients.leave(batch, self._output, targets=batch.targets)
+            else:
+                losses = self._gradients.leave(shared.own, self._output, whole=shared.labels, weight=shared.weight)
             trained = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
+            self._group.sum_gradients(trained)
             nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
             take_step(self._optimiser)
         return losses
@@ -448,18 +494,25 @@ class Trainer:
         return Output(logits.float(), None if extra is None else extra.float())
 
     @torch.no_grad()
-    def _validation_outputs(self) -> tuple[torch.Tensor, float | None]:
-        """Logits in the data's order of clips, float32 (num_validation, num_classes) on the CPU; mean extra loss."""
+    def _validation_outputs(self, group: Group = ALONE) -> tuple[torch.Tensor, float | None]:
+        """Logits in the data's order of clips, float32 (num_validation, num_classes) on the CPU; mean extra loss.
+
+        The ranks of *group* share the work; several have no extra loss.
+        """
         self.model.eval()
-        logits = torch.full((len(self._validation_rows), self._num_classes), float("nan"))
+        missing = float("nan") if group.share.ranks == 1 else 0.0  # of which the sum is made
+        logits = torch.full((len(self._validation_rows), self._num_classes), missing)
         extras: list[torch.Tensor] = []
-        for batch in self.data.validation.epoch(None):
+        for shared in self._shared_batches(self.data.validation, None, group):
+            if not shared.weight:
+                continue
+            batch = shared.own
             rows = [self._validation_rows[clip] for clip in batch.clips.tolist()]
             with self._gradients.explaining_out_of_memory(batch):
                 outputs = [self._output(part) for part in split(batch.arguments, self.accumulation)]
             logits[rows] = torch.cat([output.logits.cpu() for output in outputs])
             extras += [output.extra_loss.cpu() for output in outputs if output.extra_loss is not None]
-        return logits, float(torch.cat(extras).mean()) if extras else None
+        return group.sum(logits), float(torch.cat(extras).mean()) if extras else None
 
     def _count_by_speaker(self, counted: np.ndarray) -> np.ndarray:
         shape = len(self.val_speakers), self._num_classes

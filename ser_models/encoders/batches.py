@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
 from ser_data import batch_order
+from ser_models.data_parallel import Share, SharedBatch
 from ser_models.encoders.prefix import Rows
 
 
@@ -105,6 +106,16 @@ class EncoderBatches:
         Args:
             generator: of the order; the same state gives the same epoch. Needed to shuffle, else unused
         """
-        dealt = batch_order.of_epoch(self._lengths, len(self), shuffle=self._shuffle, generator=generator)
-        for positions in dealt:
+        for positions in self._dealt(generator):
             yield self._inputs.batch(self._indices[positions], self._labels)
+
+    def shares(self, generator: torch.Generator | None, share: Share) -> Iterator[SharedBatch]:
+        """As :meth:`epoch`, of each batch the clips that are a rank's; no others are read."""
+        for positions in self._dealt(generator):
+            own = share.of(positions)
+            clips = self._indices[own if len(own) else positions[:1]]
+            labels = self._labels[torch.from_numpy(self._indices[positions])]
+            yield SharedBatch(self._inputs.batch(clips, self._labels), labels, 1.0 if len(own) else 0.0)
+
+    def _dealt(self, generator: torch.Generator | None) -> list[NDArray[np.int64]]:
+        return batch_order.of_epoch(self._lengths, len(self), shuffle=self._shuffle, generator=generator)

@@ -212,7 +212,8 @@ def test_hosts_that_share_nothing_get_data_and_keep_results_through_s3_and_a_lat
         folders = f"--data {HOME}/corpus --cache-dir {HOME}/cache --out {HOME}/run --storage '{uri}'"
         options = f"--space long --split speaker_kfold:4:1 --scheduler none --sampler random --wandb disabled {folders}"
         log = tmp_path / "search.log"
-        run = f"export {access}; {TOKEN}cd {PROJECT} && .venv/bin/python -m tests.search.knob_search {options} --trials 24"
+        command = f".venv/bin/python -m tests.search.knob_search {options} --trials 24"
+        run = f"export {access}; {TOKEN}cd {PROJECT} && {command}"
         search = start(first, run, log)
         wait_until(lambda: {"first", "second"} <= hosts_that_trained_apart(made), search, log)
         late.run(f"{start_ray} --address={first.address}:6379")

@@ -1,6 +1,7 @@
 """``python -m tests.search.packed_search OPTIONS``: a search over the knob spaces on a Ray that claims 4 cores, 2 GPUs.
 
-Trials of the space ``plain`` take a GPU, those of ``second`` a core alone. No GPU is ever touched.
+Trials of the space ``plain`` take a GPU, as made-up numbers of its memory have it, those of ``second`` a core alone. No
+GPU is ever touched.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import ray
 import search.cluster
 import search.families
 from search.cluster import Cluster
+from search.gpu_sharing import Need
 from tests.search.knob_search import KNOB, knob_spaces
 
 joined_cluster = search.cluster.joined_cluster
@@ -30,11 +32,12 @@ if __name__ == "__main__":
     from search.run import main
     from ser_data.command import run_command
 
-    gpu_knob = replace(KNOB, name="gpu_knob", gpus_per_trial=1.0)
+    gpu_knob = replace(KNOB, name="gpu_knob", gpus_per_trial=0.5, shares_gpu=lambda config: True)
     with (
         knob_spaces(),
         mock.patch.dict(search.families.FAMILIES, {"gpu_knob": gpu_knob}),
         mock.patch("search.cluster.joined_cluster", claiming_gpus),
+        mock.patch("search.gpu_sharing.measured_needs", lambda *_: [Need("", "made up", 16_000, 9_000, 400)]),
     ):
         import search.spaces.plain as plain  # of the knob spaces
 

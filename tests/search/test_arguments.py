@@ -26,6 +26,10 @@ from ser_data.errors import UserError
         (["--fix", "blocks"], r"--fix 'blocks' is not accepted: it takes NAME=VALUE"),
         (["--seed", "-1"], r"--seed: '-1' is not accepted"),
         (["--cache-gb", "0"], r"--cache-gb: '0' is not accepted: it takes a number above 0"),
+        (
+            ["--gpus-per-trial", "1.5"],
+            r"--gpus-per-trial: '1.5' is not accepted: it takes 0, a share of one GPU, or a w",
+        ),
         (["--encoder", "a/x,"], r"--encoder 'a/x,' is not accepted: it takes one network, or several with one comma"),
         (["--encoder", ""], r"--encoder '' is not accepted: it takes one network"),
         (["--encoder", "a/x, b/y, a/x"], r"--encoder a/x, b/y, a/x names a/x twice\. .* Name it once"),

@@ -51,6 +51,14 @@ def test_where_trials_take_no_gpu_it_is_refused(knob_search: Search, tmp_path: P
     check_gpu_hours(Arguments(gpu_hours=2.0), 0.25)
 
 
+def test_a_gpu_for_each_trial_where_there_is_none_is_refused(knob_search: Search, tmp_path: Path) -> None:
+    message = (
+        r"--gpus-per-trial 1: this cluster has no GPU, so no trial could ever start\. Leave it out, and trials take"
+    )
+    with pytest.raises(UserError, match=message):
+        knob_search(tmp_path / "run", "--space", "plain", "--gpus-per-trial", "1")
+
+
 def test_alone_it_bounds_the_number_of_trials_as_a_time_budget_does(
     command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +73,8 @@ def test_alone_it_bounds_the_number_of_trials_as_a_time_budget_does(
     assert code == 0, out + err
     assert "ended by: GPU hours" in out
     events = read_events(folder / "events.jsonl")
+    assert "plain: a trial has a GPU to itself: the largest took 9,400 of its 16,000 MB (made up)" in out
+    assert [event["measured"][0]["gpu"] for event in events if event["kind"] == "resources"] == ["made up"]
     assert events[-1]["reason"] == "GPU hours"
     assert 0.072 <= gpu_seconds_used(events) <= 0.072 + 0.03
 

@@ -1,7 +1,7 @@
 """What share of a GPU a trial takes: as many trials run on one as its memory holds, measured before the first trial.
 
-A task with a GPU to itself trains the space's largest networks on full batches with the longest clips. What that took
-of the memory, and the GPU, are in the record; a resume on the same kind of GPU measures nothing.
+A task with a GPU to itself trains the space's largest networks on full batches, the longest clip among them. What that
+took of the memory, and the GPU, are in the record; a resume on the same kind of GPU measures nothing.
 """
 
 import contextlib

@@ -18,6 +18,7 @@ from search.families import get_family
 from search.gpu_sharing import MOST_TRIALS, Need, NotMeasuredError, decide_sharing
 from search.record import Record, read_events
 from search.rungs import NoStopping, RungGroups
+from search.session import make_trial_plan
 from search.space import Space, load_space
 from search.study import Study
 from search.trial import TrialPlan
@@ -219,6 +220,24 @@ def test_the_largest_networks_of_a_space_are_measured_with_full_batches_of_the_l
         ("base", 0),
         ("large", 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "ranks", "threads"),
+    [(Resources(4, 2.0, 1), 2, 2), (Resources(3, 0.5, 1), 1, 3), (Resources(2, 0, 1), 1, 2)],
+)
+def test_several_gpus_are_a_process_each_and_share_the_trials_cores(
+    resources: Resources, ranks: int, threads: int, tmp_path: Path
+) -> None:
+    search: Any = SimpleNamespace(
+        arguments=Arguments(), encoders=[], family=get_family("encoders"), folder=tmp_path,
+        config={"plan": {"max_epochs": 3}}, space=load_space("mfcc_fast"),
+    )  # fmt: skip
+    data: Any = SimpleNamespace(
+        corpus=SimpleNamespace(folder=tmp_path), split=SimpleNamespace(name="tfds"), emotions=("happy", "sad")
+    )
+    plan = make_trial_plan(search, data, resources)
+    assert (plan.ranks, plan.threads) == (ranks, threads)
 
 
 @pytest.fixture

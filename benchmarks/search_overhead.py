@@ -27,7 +27,8 @@ def ours(trials: int, storage_uri: str | None = None) -> None:
     from search.rungs import RungGroups, make_rule
     from search.seldom import Seldom
     from search.space import Space
-    from search.storage import open_record, opened_storage
+    from search.storage import open_record
+    from search.storage_opening import opened_storage
     from search.study import Study
     from search.trial import TrialPlan
     from search.tune_adapters import SittingStopper

@@ -45,6 +45,16 @@ class SharedFiles:
     folder: Path
     store: ObjectStore | None = None
 
+    def names(self, folder: str) -> set[str]:
+        """Names of the files in *folder*, as other machines see them.
+
+        Raises:
+            StorageError: the storage cannot be asked
+        """
+        if self.store is not None:
+            return set(self.store.names(folder))
+        return {f"{folder}/{path.name}" for path in (self.folder / folder).iterdir()}
+
     def publish(self, name: str) -> None:
         """Let other machines see the file as it is now.
 

@@ -187,11 +187,14 @@ def epochs_of_trial(number: int, config: Mapping[str, Any], plan: TrialPlan) -> 
     """
     files, checkpoint, last_words = plan.on_node, checkpoint_name(number), error_name(number)
     trial_folder(files.folder, number).mkdir(parents=True, exist_ok=True)
-    files.remove(last_words)  # of an earlier try
+    there = files.names(trial_name(number))  # of an earlier try; mostly nothing, which one request tells
+    if last_words in there:
+        files.remove(last_words)
     try:
         cache_use.take()  # of the trial before
         trial = _build(number, config, plan)
-        load_checkpoint(trial, files.fetch(checkpoint))
+        if checkpoint in there:
+            load_checkpoint(trial, files.fetch(checkpoint))
         for result in trial.trainer.history:
             yield _report(trial, result)
         pace = Pace()

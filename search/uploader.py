@@ -33,6 +33,7 @@ class Uploader:
     """The thread. Made with everything it needs; :meth:`start` begins, :meth:`close` ends.
 
     Attributes:
+        patience: seconds in which a storage that is away may come back
         failure: what it gave up with, None so far
         on_failure: called with that, from the thread
         impatient: whether the sitting is to end soon, so that nothing is waited for long
@@ -50,7 +51,7 @@ class Uploader:
         self._mirror = mirror
         mirror.between = self._renew
         self._leases = leases
-        self._patience = patience
+        self.patience = patience
         self._say = say
         self._changed = threading.Condition()
         self._wake = threading.Event()
@@ -187,11 +188,11 @@ class Uploader:
                 request()
             except StorageError as error:
                 away = time.monotonic() - started
-                if away > (min(self._patience, _LAST_WORDS_SECONDS) if self._leaving else self._patience):
+                if away > (min(self.patience, _LAST_WORDS_SECONDS) if self._leaving else self.patience):
                     raise
                 if not said:
                     self._say(
-                        f"note: {error} It is tried for {self._patience / 60:.0f} more minutes; meanwhile this machine "
+                        f"note: {error} It is tried for {self.patience / 60:.0f} more minutes; meanwhile this machine "
                         "keeps what there is to tell."
                     )
                     said = True

@@ -136,6 +136,8 @@ def test_an_address_where_nobody_listens_is_said() -> None:
     [
         ("s3://key:secret@bucket/x", "a key does not belong into the address"),
         ("s3://bucket/x?secret_access_key=y", "a key does not belong into the address"),
+        ("s3://key@bucket/x", "a key does not belong into the address"),
+        ("s3://bucket/x?access_key=y", "a key does not belong into the address"),
         ("s3:///x", "names no bucket"),
         ("nonsense://x/y", r"nonsense.*Accepted are s3://BUCKET/PATH, gs://BUCKET/PATH, a folder"),
         ("/proc/nowhere", "cannot be written"),

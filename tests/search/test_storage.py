@@ -11,7 +11,8 @@ from search.arguments import Arguments, parse_arguments
 from search.lease import LEASE_FILE, LeaseLostError
 from search.record import Event, Record, read_events
 from search.segments import segment_name
-from search.storage import APART_FILE, RunStorage, open_record, opened_storage
+from search.storage import RunStorage, open_record
+from search.storage_opening import APART_FILE, opened_storage
 from search.uploader import Uploader
 from ser_data.errors import UserError
 from ser_data.object_store import ObjectStore, StorageError, open_store

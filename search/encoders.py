@@ -30,9 +30,11 @@ def encoder_of(plan: Mapping[str, Any], label: object) -> dict[str, Any] | None:
         label: which of several it has; nothing depends on it where there is one or none
 
     Returns:
-        None where the search has none
+        None where the search has none, or where there are several and *label* is empty: a baseline without any
     """
     encoders = encoders_of(plan)
     if len(encoders) > 1:
+        if not label:
+            return None
         return next(encoder for encoder in encoders if encoder["label"] == label)
     return encoders[0] if encoders else None

@@ -25,7 +25,7 @@ from search.result_keys import (
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from ser_models.metrics import uar_interval
-from ser_models.trial import Baseline
+from ser_models.trial import COST, Baseline
 
 CSV_FILE = "leaderboard.csv"
 MARKDOWN_FILE = "leaderboard.md"
@@ -36,6 +36,7 @@ COLUMNS = (
 )  # fmt: skip
 _SCORES = (SCORE, "val_accuracy", "val_macro_f1", "val_uar_low", "val_uar_high", "seconds")
 _EXTRAS = (ROC_AUC, RECONSTRUCTION)  # columns of boards that have them
+_FACTS = (TRAINED_PARAMETERS, COST)
 _COUNTS = ("best_epoch", "parameters", TRAINED_PARAMETERS)
 _MARKDOWN_ROWS = 50
 EXTRA_TITLES = {ROC_AUC: "ROC-AUC", RECONSTRUCTION: "reconstruction"}
@@ -87,12 +88,12 @@ def leaderboard(
         "search_id",
         "encoder",
         PRECISION,
-        TRAINED_PARAMETERS,
+        *_FACTS,
     ]
     # objects first: a parameter that some rows lack would turn from 128 into 128.0
     board = pd.DataFrame(rows, columns=[*fixed, *parameters], dtype=object)
     board[fixed] = board[fixed].infer_objects()
-    board = board.astype({name: float for name in (*_SCORES, *extras)} | {name: "Int64" for name in _COUNTS})
+    board = board.astype({name: float for name in (*_SCORES, *extras, COST)} | {name: "Int64" for name in _COUNTS})
     board["rank"] = range(1, len(board) + 1)
     return board
 
@@ -140,7 +141,7 @@ def _scores(report: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, A
         **{name: report[name] for name in _EXTRAS if name in report},
         "parameters": report.get(NUM_PARAMETERS),
         PRECISION: report.get(PRECISION),
-        TRAINED_PARAMETERS: report.get(TRAINED_PARAMETERS),
+        **{name: report.get(name) for name in _FACTS},
     }
 
 

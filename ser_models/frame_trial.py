@@ -16,9 +16,10 @@ from ser_models.config import Value
 from ser_models.frame_data import cached_data, probe_data
 from ser_models.frame_inputs import FrameInputs
 from ser_models.frame_predictor import describe
+from ser_models.inference_cost import CLIP_SECONDS, gmacs_per_second
 from ser_models.task import Task
 from ser_models.training import Trainer, TrainingSettings
-from ser_models.trial import Trial
+from ser_models.trial import COST, Trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,8 @@ class FrameFamily:
         else:
             data, scaling = probe_data(task, plan.inputs, batch_size=batch_size, num_clips=probe_clips)
         network = plan.architecture.build(self.networks, seed=seed)
+        cost = _cost(network.eval(), plan)
+        network.train()
         more = training(network) if training is not None else {}
         trainer = Trainer(network, plan.settings, data, seed=seed, device=task.device, precision=precision, **more)
         return Trial(
@@ -86,6 +89,7 @@ class FrameFamily:
             num_parameters=sum(parameter.numel() for parameter in network.parameters()),
             read_parameters=plan.read,
             write_bundle=partial(self._write_bundle, plan, scaling, task),
+            facts={COST: cost},
         )
 
     def _write_bundle(
@@ -106,3 +110,12 @@ class FrameFamily:
             tensors=tensors,
             provenance=provenance,
         )
+
+
+def _cost(network: nn.Module, plan: FramePlan) -> float:
+    """Of a network that was not trained yet, on the CPU, in eval mode."""
+    inputs = plan.inputs
+    seconds = min(CLIP_SECONDS, inputs.max_clip_seconds)
+    num_frames = 1 if inputs.max_frames is None else inputs.settings.frames_in(seconds)
+    frames = torch.zeros(1, num_frames, plan.architecture.dim)
+    return gmacs_per_second(lambda: network(frames, torch.tensor([num_frames])))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from ser_models.training import Trainer
 
+COST = "gmacs_per_second"  # a fact: what the network costs to use, see ser_models.inference_cost
 BundleWriter = Callable[[Mapping[str, "torch.Tensor"], Path, Mapping[str, object]], None]
 
 

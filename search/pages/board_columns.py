@@ -54,6 +54,10 @@ def _speed(row: Row) -> Part:
     return DASH if row["speed"] is None else f"{row['speed'] * 1000:.3g} ms/s"
 
 
+def _cost(row: Row) -> Part:
+    return DASH if row["cost"] is None else f"{row['cost']:.3g}"
+
+
 def _text(name: str) -> Callable[[Row], Part]:
     return lambda row: DASH if row[name] is None else str(row[name])
 
@@ -99,6 +103,7 @@ COLUMNS = (
     Column("trained", "trained", "parameters that training changed, where others were frozen", _counted("trained"),
            _MODEL),
     Column("bytes", "size", "of its weights; ≈ is four bytes a parameter", _size, _MODEL),
+    Column("cost", "GMAC/s", "10⁹ multiply-adds of the network per second of audio", _cost, _MODEL),
     Column("speed", "inference", "milliseconds of computing per second of audio, on a CPU, of the exported model",
            _speed, _MODEL),
 )  # fmt: skip

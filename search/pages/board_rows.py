@@ -15,6 +15,7 @@ from search.leaderboard import leaderboard
 from search.pages.found import FoundBundle, FoundRun, FoundSearch
 from search.pages.reproduce import command_of
 from search.result_keys import ROC_AUC, SCORE, TRAINED_PARAMETERS
+from ser_models.trial import COST
 
 _FLOAT_BYTES = 4
 #: Fields of a row by the columns of :func:`search.leaderboard.leaderboard`.
@@ -22,7 +23,7 @@ _FROM_BOARD = {
     "trial": "trial_id", "status": "status", "family": "family", "space": "space", "encoder": "encoder",
     "val_uar": SCORE, "val_low": "val_uar_low", "val_high": "val_uar_high", "val_accuracy": "val_accuracy",
     "val_macro_f1": "val_macro_f1", "val_roc_auc": ROC_AUC, "epochs": "epochs", "seconds": "seconds",
-    "parameters": "parameters", "trained": TRAINED_PARAMETERS, "reason": "reason", "origin": "origin",
+    "parameters": "parameters", "trained": TRAINED_PARAMETERS, "cost": COST, "reason": "reason", "origin": "origin",
     "best_epoch": "best_epoch",
 }  # fmt: skip
 _FROM_FINALISTS = ("test_uar", "test_uar_low", "test_uar_high", "test_uar_sd", "test_accuracy", "test_macro_f1")

@@ -17,6 +17,7 @@ from search.parameters import short
 from search.result_keys import EPOCH, HITS, NUM_PARAMETERS, SCORE
 from search.study import StudyTrial, best_of
 from ser_models.metrics import uar_interval
+from ser_models.trial import COST
 
 STATUS_COLOURS = {"completed": PALETTE[0], "stopped": PALETTE[1], "failed": PALETTE[4], "running": PALETTE[2]}
 _SIGNS = {"completed": "circle", "stopped": "x", "failed": "cross", "running": "circle-open"}
@@ -167,13 +168,24 @@ def side_by_side(run: FoundRun) -> list[Html]:
 
 
 def pareto(run: FoundRun) -> Html:
-    """Score against the number of parameters, with those that nothing smaller beats."""
-    points: list[tuple[float, float, str, int]] = []
-    for place, search in enumerate(run.searches):
-        for trial in search.trials.values():
-            report = trial.best_epoch
-            if report is not None and trial.outcome != "failed" and report.get(NUM_PARAMETERS):
-                points.append((float(report[NUM_PARAMETERS]), trial.best_score, trial.trial_id, place))
+    """Score against what the network costs to use, with those that nothing cheaper beats.
+
+    Runs of earlier versions counted no multiply-adds: there the number of parameters stands for the cost.
+    """
+    scored = [
+        (place, trial, trial.best_epoch)
+        for place, search in enumerate(run.searches)
+        for trial in search.trials.values()
+        if trial.best_epoch is not None and trial.outcome != "failed"
+    ]
+    prefixes = [f"{search.space}/" if len(run.searches) > 1 else "" for search in run.searches]
+    counted = all(report.get(COST) for _, _, report in scored)
+    key, unit = (COST, "GMAC/s") if counted else (NUM_PARAMETERS, "parameters")
+    points: list[tuple[float, float, str, int]] = [
+        (float(report[key]), trial.best_score, f"{prefixes[place]}{trial.trial_id}", place)
+        for place, trial, report in scored
+        if report.get(key)
+    ]
     front, best = [], -math.inf
     for point in sorted(points, key=lambda point: (point[0], -point[1])):
         if point[1] > best:
@@ -183,19 +195,27 @@ def pareto(run: FoundRun) -> Html:
         {"x": [p[0] for p in points if p[3] == place], "y": [p[1] for p in points if p[3] == place],
          "text": [p[2] for p in points if p[3] == place], "name": label(search.space), "mode": "markers",
          "marker": {"color": colour(place), "symbol": SYMBOLS[place % len(SYMBOLS)], "size": 8, "opacity": 0.75},
-         "hovertemplate": "%{text}: %{y:.3f}, %{x:.3s} parameters<extra></extra>"}
+         "hovertemplate": "%{text}: %{y:.3f}, %{x:.3s} " + unit + "<extra></extra>"}
         for place, search in enumerate(run.searches)
     ]  # fmt: skip
     traces.append({"x": [p[0] for p in front], "y": [p[1] for p in front], "text": [p[2] for p in front],
                    "name": "front", "mode": "lines", "line": {"color": "#888888", "shape": "hv", "width": 2},
                    "hoverinfo": "skip"})  # fmt: skip
     told = ", ".join(f"{short(point[2])} {point[1]:.3f}" for point in front[-4:])
-    return chart(
-        traces, {"xaxis": {"type": "log", "title": {"text": "parameters"}}, "yaxis": _UAR},
-        title="Score against size",
-        text=f"Nothing smaller beats the front ({told}). Inference was timed for the exported model alone, so the "
-             "number of parameters stands for the cost.",
+    title, axis, text = (
+        ("Score against inference cost", "10⁹ multiply-adds per second of audio",
+         f"Nothing cheaper beats the front ({told}). Counted in the network, without its features.")
+        if counted else
+        ("Score against size", "parameters",
+         f"Nothing smaller beats the front ({told}). This run counted no multiply-adds, so the number of parameters "
+         "stands for the cost of inference.")
     )  # fmt: skip
+    return chart(
+        traces,
+        {"xaxis": {"type": "log", "exponentformat": "none", "title": {"text": axis}}, "yaxis": _UAR},
+        title=title,
+        text=text,
+    )
 
 
 def counts(trials: Mapping[int, StudyTrial], *, ended: bool) -> str:

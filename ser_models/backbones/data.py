@@ -15,8 +15,10 @@ from ser_models.backbones.batches import BackboneBatches, BackboneInputs, Images
 from ser_models.backbones.images import ImageRecipe
 from ser_models.backbones.loading import load_backbone, weights_hash
 from ser_models.backbones.plan import IMAGE, BackbonePlan
-from ser_models.backbones.prefix import POOLED, PrefixPass, PrefixSource, Progress, map_name
+from ser_models.backbones.prefix import POOLED, PrefixPass, PrefixSource, Progress, boundaries, map_name
+from ser_models.backbones.source import IMAGE_CHANNELS
 from ser_models.frame_data import cached_features
+from ser_models.inference_cost import gmacs_per_second
 from ser_models.precision import resolve_precision
 from ser_models.prefix_cache import PrefixCache, Ragged
 from ser_models.task import Task
@@ -57,6 +59,18 @@ class BackboneData:
 def backbone_on_device(task: Task) -> SplitBackbone:
     """The task's backbone, on the task's device."""
     return load_backbone(task.encoder).to(task.device)
+
+
+def backbone_cost(task: Task, recipe: ImageRecipe) -> float:
+    """Multiply-adds of the whole backbone per second of audio, in 10^9; a head adds less than a hundredth to it."""
+    return _cost(task.encoder, task.device, recipe.size)
+
+
+@lru_cache(maxsize=16)
+def _cost(spec: str, device: str, size: tuple[int, int]) -> float:
+    backbone = load_backbone(spec).to(device)
+    image = torch.zeros(1, IMAGE_CHANNELS, *size, device=device)
+    return gmacs_per_second(lambda: boundaries(backbone, image, [POOLED]))
 
 
 def stream_names(plan: BackbonePlan) -> list[str]:

@@ -11,6 +11,7 @@ from ser_data.seeds import derive_seed
 from ser_models.backbones.architectures import SplitBackbone
 from ser_models.backbones.data import (
     VectorNorm,
+    backbone_cost,
     backbone_on_device,
     cached_data,
     fill_cache,
@@ -30,7 +31,7 @@ from ser_models.pretrained.source import source_from_spec
 from ser_models.task import Task
 from ser_models.task_clips import open_task
 from ser_models.training import Trainer
-from ser_models.trial import Baseline, Trial
+from ser_models.trial import COST, Baseline, Trial
 
 FAMILY = "mel_backbones"
 
@@ -68,12 +69,19 @@ def build(
     )
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     head = sum(parameter.numel() for parameter in model.head.parameters())
+    facts: dict[str, str | int | float] = {
+        "precision": trainer.precision,
+        "trained_parameters": trained,
+        "boundary": plan.boundary,
+    }
+    if probe_clips is None:
+        facts[COST] = backbone_cost(task, plan.recipe)
     return Trial(
         trainer=trainer,
         num_parameters=head + sum(parameter.numel() for parameter in backbone.model.parameters()),
         read_parameters=plan.read,
         write_bundle=partial(_write_bundle, backbone, plan, task),
-        facts={"precision": trainer.precision, "trained_parameters": trained, "boundary": plan.boundary},
+        facts=facts,
     )
 
 

@@ -19,9 +19,11 @@ from ser_models.encoders.prefix import (
     PrefixSource,
     Progress,
     Rows,
+    boundaries,
     boundary_name,
     computed_rows,
 )
+from ser_models.inference_cost import CLIP_SECONDS, gmacs_per_second
 from ser_models.precision import resolve_precision
 from ser_models.prefix_cache import PrefixCache
 from ser_models.task import Task
@@ -60,6 +62,19 @@ class EncoderData:
 def encoder_on_device(task: Task) -> SplitEncoder:
     """The task's encoder, on the task's device."""
     return load_encoder(task.encoder).to(task.device)
+
+
+def encoder_cost(task: Task, max_clip_seconds: float) -> float:
+    """Multiply-adds of the whole encoder per second of audio, in 10^9; a head adds less than a hundredth to it."""
+    return _cost(task.encoder, task.device, min(max_clip_seconds, CLIP_SECONDS))
+
+
+@lru_cache(maxsize=16)
+def _cost(spec: str, device: str, seconds: float) -> float:
+    encoder = load_encoder(spec).to(device)
+    silence = np.zeros(round(seconds * SAMPLE_RATE), dtype=np.float32)
+    features = encoder.features(silence)[None].to(device)
+    return gmacs_per_second(lambda: boundaries(encoder, features, [POOLED]))
 
 
 def stream_names(plan: EncoderPlan) -> list[str]:

@@ -13,6 +13,7 @@ from ser_models.encoders.architectures import SplitEncoder
 from ser_models.encoders.data import (
     PooledNorm,
     cached_data,
+    encoder_cost,
     encoder_on_device,
     fill_cache,
     prefix_source,
@@ -28,7 +29,7 @@ from ser_models.optimisers import ParameterGroup
 from ser_models.prefix_cache import bytes_of
 from ser_models.task import Task
 from ser_models.training import Trainer
-from ser_models.trial import Baseline, Trial
+from ser_models.trial import COST, Baseline, Trial
 
 FAMILY = "encoders"
 
@@ -73,12 +74,19 @@ def build(
     )
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     head = sum(parameter.numel() for parameter in model.head.parameters())
+    facts: dict[str, str | int | float] = {
+        "precision": trainer.precision,
+        "trained_parameters": trained,
+        "boundary": plan.boundary,
+    }
+    if probe_clips is None:
+        facts[COST] = encoder_cost(task, plan.max_clip_seconds)
     return Trial(
         trainer=trainer,
         num_parameters=head + sum(parameter.numel() for parameter in encoder.model.parameters()),
         read_parameters=plan.read,
         write_bundle=partial(_write_bundle, encoder, plan, task),
-        facts={"precision": trainer.precision, "trained_parameters": trained, "boundary": plan.boundary},
+        facts=facts,
     )
 
 

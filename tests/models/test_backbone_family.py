@@ -33,7 +33,7 @@ from ser_models.prefix_cache import Ragged
 from ser_models.task import Task
 from ser_models.task_clips import open_task
 from ser_models.training import Trainer
-from ser_models.trial import Trial
+from ser_models.trial import COST, Trial
 
 NUM_STAGES = 3  # of tiny
 DEPTHS = range(NUM_STAGES + 2)
@@ -145,6 +145,7 @@ class TestBuild:
         assert trained[1] - trained[0] == sum(tensor.numel() for tensor in backbone.stages[-1].parameters())
         assert trained[2] - trained[0] == sum(tensor.numel() for tensor in backbone.parameters())
         assert frozen.num_parameters == top.num_parameters == trained[2]  # what predicts is the whole of it
+        assert frozen.facts[COST] == top.facts[COST] > 0
 
     @pytest.mark.parametrize("config", [configuration(0), configuration(2), configuration(4, mask_at="input")])
     def test_a_missing_parameter_is_an_error_by_name(self, config: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from ser_models.encoders.source import ENCODER_TYPES, find_encoder
 from ser_models.task import Task
 from ser_models.task_clips import open_task
 from ser_models.training import Trainer
-from ser_models.trial import Trial
+from ser_models.trial import COST, Trial
 
 NUM_LAYERS = 2  # of tiny
 _ALWAYS: dict[str, Any] = {
@@ -140,6 +140,11 @@ class TestBuild:
         assert trained[1] - trained[0] == of_layer
         assert frozen.num_parameters == top.num_parameters  # what predicts is the whole of it
         assert frozen.facts["precision"] == "fp32"
+        assert frozen.facts[COST] == top.facts[COST] > 0  # and so costs the same
+
+    def test_reading_less_of_long_clips_costs_less(self, encoder_task: Task) -> None:
+        costs = [built(configuration(0, max_clip_seconds=seconds), encoder_task).facts[COST] for seconds in (1.5, 3.0)]
+        assert costs[0] == pytest.approx(float(costs[1]) / 2, rel=0.1)
 
     def test_a_depth_above_the_encoders_layers_is_an_error_that_names_them(self, encoder_task: Task) -> None:
         with pytest.raises(ConfigError, match=f"unfreeze_depth = 3. Accepted is .*from 0 to {NUM_LAYERS}"):

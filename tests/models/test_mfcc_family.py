@@ -19,6 +19,7 @@ from ser_models.mfcc.networks import NETWORKS
 from ser_models.task import Task
 from ser_models.task_clips import open_task
 from ser_models.training import DivergedError, Trainer
+from ser_models.trial import COST
 
 Configuration = Callable[..., dict[str, Any]]
 
@@ -65,6 +66,7 @@ def test_every_network_trains_and_reads_all_of_its_configuration(
     trial = build(config, task, seed=0, max_epochs=1)
     assert trial.read_parameters == config
     assert trial.num_parameters == sum(parameter.numel() for parameter in trial.trainer.model.parameters())
+    assert float(trial.facts[COST]) > 0
     result = next(trial.trainer.run())
     assert np.isfinite([result.train_loss, result.val_loss]).all()
     assert 0 <= result.val_uar <= 1

@@ -11,6 +11,7 @@ import pandas as pd
 
 from search.record import Record
 from ser_data.corpus import open_corpus
+from ser_models.trial import COST
 from tests.search.boards import FAIR, GOOD, POOR, config_json, epoch
 
 #: Trials as (configuration, right clips by epoch, last event and its reason).
@@ -23,9 +24,12 @@ TRIALS: Trials = (
 )
 
 
-def write_run(folder: Path, trials: Trials = TRIALS, *, config: dict[str, Any] | None = None, ended: str = "trials"
-              ) -> Path:  # fmt: skip
-    """A search's folder with *trials*; *ended* is what ended it, empty where it goes on."""
+def write_run(folder: Path, trials: Trials = TRIALS, *, config: dict[str, Any] | None = None, ended: str = "trials",
+              costs_gmacs: Sequence[float] | None = None) -> Path:  # fmt: skip
+    """A search's folder with *trials*; *ended* is what ended it, empty where it goes on.
+
+    *costs_gmacs* is what the network of each trial costs to use; without it nobody counted.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config or config_json()))
     # the disk's time is nobody's business here
@@ -43,7 +47,8 @@ def write_run(folder: Path, trials: Trials = TRIALS, *, config: dict[str, Any] |
             told = {"number": number, "params": dict(settings), "config": dict(settings), "origin": "tpe"}
             append({"kind": "suggested", **told})
             for which, one in enumerate(hits, start=1):
-                append({"kind": "epoch", "number": number, "report": epoch(which, one)})
+                costs = {} if costs_gmacs is None else {COST: costs_gmacs[number], "num_parameters": 1000 - number}
+                append({"kind": "epoch", "number": number, "report": {**epoch(which, one), **costs}})
             if kind:
                 append({"kind": kind, "number": number, "reason": reason})
         if ended:

@@ -171,6 +171,12 @@ def test_each_row_has_its_own_of_several_encoders(several: dict[str, Any], tmp_p
     )
 
 
+def test_a_baseline_without_any_of_several_encoders_has_a_row(several: dict[str, Any]) -> None:
+    trials, probes = rows_of_several()
+    board = leaderboard(trials, several, baselines=[*probes, Baseline("statistics + SVM", epoch(1, POOR))])
+    assert pd.isna(board.set_index("trial_id").loc["SVM", "encoder"])
+
+
 def test_a_narrow_terminal_tells_the_encoder_of_a_probe_among_the_settings(several: dict[str, Any]) -> None:
     trials, probes = rows_of_several()
     console = Console(file=io.StringIO(), width=80)

@@ -416,3 +416,18 @@ def test_the_record_is_left_as_it_is(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "events.jsonl", "events.jsonl.lock", "leaderboard.html",
     ]  # fmt: skip
+
+
+def test_the_front_is_of_what_nothing_cheaper_beats(tmp_path: Path) -> None:
+    trials = [({"x": 0}, [FAIR], "done", ""), ({"x": 1}, [GOOD], "done", ""), ({"x": 2}, [POOR], "done", "")]
+    page = read(write_run(tmp_path / "run", trials, costs_gmacs=[0.5, 0.2, 0.1]))
+    assert "Score against inference cost" in page.text
+    fronts = [trace for chart in page.charts for trace in chart.get("data", ()) if trace.get("name") == "front"]
+    assert [(trace["x"], trace["text"]) for trace in fronts] == [([0.1, 0.2], ["t0002", "t0001"])]
+    assert "0.2" in page.row("t0001")
+
+
+def test_a_run_that_counted_no_multiply_adds_shows_its_parameters(tmp_path: Path) -> None:
+    page = read(write_run(tmp_path / "run"))
+    assert "Score against size" in page.text
+    assert "inference cost" not in page.text

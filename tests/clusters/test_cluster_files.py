@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 CLOUDS = ["cluster.yaml", "clusters/gcp.yaml"]
 ALL = [*CLOUDS, "clusters/on_prem.yaml"]
 TOKEN = "~/.ray/auth_token"
-PROFILE, HEAD_ROLE = "HEAD_INSTANCE_PROFILE", "head"
+#: Profiles of the file, with the names of their roles.
+ROLES = {"HEAD_INSTANCE_PROFILE": "head", "WORKER_INSTANCE_PROFILE": "worker"}
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -127,10 +128,11 @@ def no_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def documented_policy() -> str:
-    """What docs/cluster.md lets the head do, the one block of JSON there."""
-    text = (ROOT / "docs/cluster.md").read_text()
-    return text[text.index('{"Version"') :].partition("```")[0]
+def documented_policies() -> tuple[str, str]:
+    """What docs/cluster.md lets the head do, and what all nodes do with the bucket: the blocks of JSON there."""
+    text = (ROOT / "docs/cluster.md").read_text().replace("ACCOUNT", "123456789012")
+    head, bucket = (f'{{"Version"{block.partition("```")[0]}' for block in text.split('{"Version"')[1:])
+    return head, bucket
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +142,13 @@ def launched(no_cloud: None) -> dict[str, Any]:
         patched.chdir(ROOT)
         config = AWSNodeProvider.fillout_available_node_types_resources(prepare_config(load("cluster.yaml")))
     iam = boto3.client("iam")  # what docs/cluster.md lets the user make once
-    iam.create_role(RoleName=HEAD_ROLE, AssumeRolePolicyDocument=json.dumps(TRUST))
-    iam.put_role_policy(RoleName=HEAD_ROLE, PolicyName="head", PolicyDocument=documented_policy())
-    iam.create_instance_profile(InstanceProfileName=PROFILE)
-    iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=HEAD_ROLE)
+    head, bucket = documented_policies()
+    for profile, role in ROLES.items():
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(TRUST))
+        iam.put_role_policy(RoleName=role, PolicyName="bucket", PolicyDocument=bucket)
+        iam.create_instance_profile(InstanceProfileName=profile)
+        iam.add_role_to_instance_profile(InstanceProfileName=profile, RoleName=role)
+    iam.put_role_policy(RoleName="head", PolicyName="head", PolicyDocument=head)
     bootstrapped: dict[str, Any] = bootstrap_aws(config)
     return bootstrapped
 
@@ -153,7 +158,8 @@ def test_the_aws_launcher_makes_nodes_of_the_file_and_no_role_of_its_own(launche
     types = config["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0 and "GPU" not in workers(config)["cpu_worker"]["resources"]
     assert types["gpu_worker"]["resources"]["GPU"] == 1
-    assert config["head_node"] == {} and [role.name for role in boto3.resource("iam").roles.all()] == [HEAD_ROLE]
+    made = {role.name for role in boto3.resource("iam").roles.all()}
+    assert config["head_node"] == {} and made == set(ROLES.values())
 
     groups = types["head"]["node_config"]["SecurityGroupIds"]
     (group,) = boto3.resource("ec2", config["provider"]["region"]).security_groups.filter(GroupIds=groups)
@@ -221,12 +227,12 @@ def test_every_machine_has_one_encrypted_disk_of_its_own_that_ends_with_it(
         assert (disk["Size"], disk["VolumeType"], disk["Encrypted"]) == (100, "gp3", True)
 
 
-def test_only_the_head_has_a_role_and_all_are_in_one_group_where_ssh_alone_is_open(
+def test_every_machine_has_the_role_of_its_kind_and_all_are_in_one_group_where_ssh_alone_is_open(
     launched: dict[str, Any], machines: dict[str, list[dict[str, Any]]]
 ) -> None:
     profiles = {name: {one.get("IamInstanceProfile", {}).get("Arn") for one in machines[name]} for name in machines}
-    own = boto3.resource("iam").InstanceProfile(PROFILE).arn
-    assert profiles == {"head": {own}, "gpu_worker": {None}, "cpu_worker": {None}}
+    head, worker = ({boto3.resource("iam").InstanceProfile(profile).arn} for profile in ROLES)
+    assert profiles == {"head": head, "gpu_worker": worker, "cpu_worker": worker}
     everyone = [machine for started in machines.values() for machine in started]
     (group,) = {one["GroupId"] for machine in everyone for one in machine["SecurityGroups"]}
     rules = boto3.resource("ec2", launched["provider"]["region"]).SecurityGroup(group).ip_permissions

@@ -23,6 +23,7 @@ from tests.search.knob_search import knob_spaces
 # a node that is killed is gone for Ray after a second; one that is only slow is not
 os.environ |= {"RAY_health_check_initial_delay_ms": "500", "RAY_health_check_period_ms": "300"}
 UNFIT = "unfit"  # a resource that marks a node as one
+LATE = "late"  # and one that marks a node that is looked at only after a trial has begun there
 GATE = 2  # epochs after which a trial is held
 
 
@@ -64,10 +65,10 @@ class Story:
         wait_for(lambda: self._is_held(1))
         self._cluster.remove_node(second, allow_graceful=False)
         second = self._cluster.add_node(num_cpus=1)
-        wait_for(lambda: self._has_loaded())
+        wait_for(lambda: self.times_loaded() == 1)
         self._cluster.remove_node(second, allow_graceful=True)
         wait_for(lambda: len(self._at_work()) == 1)  # the other waits for a node
-        unfit_too = self._cluster.add_node(num_cpus=1, resources={UNFIT: 1})
+        unfit_too = self._cluster.add_node(num_cpus=1, resources={UNFIT: 1, LATE: 1})
         wait_for(lambda: unfit_too.node_id in current().unfit)
         wait_for(lambda: unfit_too.node_id not in self._at_work())
         self._cluster.add_node(num_cpus=1)
@@ -97,8 +98,10 @@ class Story:
         x = load_space("held").known_good[number]["x"]
         (self._cache / f"open-{x}").touch()
 
-    def _has_loaded(self) -> bool:
-        return (self._cache / "loaded.txt").exists()
+    def times_loaded(self) -> int:
+        """How often a checkpoint was taken up."""
+        loaded = self._cache / "loaded.txt"
+        return len(loaded.read_text().splitlines()) if loaded.exists() else 0
 
     def _times_trained(self, number: int, *, epoch: int) -> int:
         x = self._trials()[number].config["x"]
@@ -146,14 +149,18 @@ def main(folder: Path, corpus: Path) -> None:
 
     ask = search.node_watch.ask
 
-    def ask_for_more(nodes: Any, paths: Any, *others: Any) -> Any:
-        """A folder that is nowhere, of a node that is not to fit."""
-        each = [ask([node], [*paths, "/nowhere"] if UNFIT in node["Resources"] else paths, *others) for node in nodes]
-        return {reference: node for asked in each for reference, node in asked.items()}
-
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     story = Story(cluster, folder / "run", folder / "cache")
+
+    def ask_for_more(nodes: Any, paths: Any, *others: Any) -> Any:
+        """A folder that is nowhere, of a node that is not to fit."""
+        asked = {}
+        for node in nodes:
+            if LATE not in node["Resources"] or story.times_loaded() == 2:  # else it is asked at the next look
+                asked |= ask([node], [*paths, "/nowhere"] if UNFIT in node["Resources"] else paths, *others)
+        return asked
+
     with (
         knob_spaces(),
         mock.patch("search.node_watch.ask", ask_for_more),

@@ -62,7 +62,7 @@ def main() -> None:
     from rich.console import Console
 
     from benchmarks import scaling
-    from search.cluster import joined_cluster
+    from search.cluster.joining import joined_cluster
     from search.record import read_events
     from search.terminal import LiveView
     from search.tune_adapters import SittingStopper

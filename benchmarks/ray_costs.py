@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0:1] = [str(ROOT), str(ROOT / "datasets")]
 
-from search.cluster import joined_cluster  # noqa: E402
+from search.cluster.joining import joined_cluster  # noqa: E402
 
 FUTURES = (8, 32, 128, 512)
 REPEATS = 100

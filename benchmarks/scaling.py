@@ -91,7 +91,7 @@ def simulate(options: argparse.Namespace, nodes: int, seed: int) -> dict[str, An
     """One search on a cluster of *nodes*; what it took."""
     from rich.console import Console
 
-    from search.cluster import joined_cluster
+    from search.cluster.joining import joined_cluster
     from search.space import members_of
     from search.terminal import LiveView
     from search.tune_adapters import SittingStopper
@@ -209,7 +209,7 @@ def _watch(searches: Sequence[Any], studies: Sequence[Any], folder: Path, view: 
 
     from search.portfolio_session import keep_board
     from search.session import watch
-    from search.tracking import Tracker
+    from search.tracking.tracker import Tracker
 
     for search, study in zip(searches, studies, strict=True):
         tracker = Tracker(search.folder, search.config, mode="disabled", project="", entity=None, say=view.say)

@@ -21,14 +21,14 @@ EPOCHS = 3
 def ours(trials: int, storage_uri: str | None = None) -> None:
     """The search's own code, from record to rungs; with a storage where there is one at *storage_uri*."""
     from search.arguments import Arguments
-    from search.cluster import joined_cluster
+    from search.cluster.joining import joined_cluster
     from search.ending import remove_checkpoints
     from search.proposals import Proposer
     from search.rungs import RungGroups, make_rule
     from search.seldom import Seldom
     from search.space import Space
-    from search.storage import open_record
-    from search.storage_opening import opened_storage
+    from search.storage.opening import opened_storage
+    from search.storage.run_storage import open_record
     from search.study import Study
     from search.trial import TrialPlan
     from search.tune_adapters import SittingStopper

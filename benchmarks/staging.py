@@ -46,7 +46,7 @@ def main() -> None:
 def _measure(corpus: Path, network: Path, uri: str, scratch: Path) -> None:
     import ray
 
-    from search.depot import DepotSource, open_depot
+    from search.cluster.depot import DepotSource, open_depot
     from ser_data.consignment import pack
     from ser_data.consignment_store import StoredConsignments
     from ser_data.object_store import open_store

@@ -65,7 +65,7 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
     from search.run_folder import describe_data, new_config
     from search.space import load_space
     from search.study import StudyTrial
-    from search.tracking import Tracker
+    from search.tracking.tracker import Tracker
     from search.trial import TrialPlan, epochs_of_trial
     from ser_data.corpus import open_corpus
     from ser_models.task import Task

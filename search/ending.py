@@ -12,13 +12,13 @@ from rich.console import Console
 from search import run_folder
 from search.baselines import baselines_of
 from search.encoders import ENCODER, encoder_of
-from search.finalist_board import MARKDOWN_FILE as FINALISTS_FILE
-from search.finalist_board import finalist_table
+from search.finalists.board import MARKDOWN_FILE as FINALISTS_FILE
+from search.finalists.board import finalist_table
 from search.gains import gains
 from search.leaderboard import MARKDOWN_FILE, caption, equal_scores, leaderboard, write_epochs, write_leaderboard
 from search.opening import INTERRUPTED, Search
 from search.record import read_events
-from search.storage import RunStorage
+from search.storage.run_storage import RunStorage
 from search.study import Study, StudyTrial, best_of, trials_of
 from search.terminal import board_table
 from search.trial import EXPORT_FOLDER, TrialPlan, checkpoint_file, export_trial, trial_folder
@@ -100,7 +100,7 @@ def conclude(search: Search, ending: str, console: Console, finalists: Any) -> i
         search: whose sitting ended
         ending: what ended it
         console: where to say it
-        finalists: what came of them, a :class:`search.final_round.Outcome`
+        finalists: what came of them, a :class:`search.finalists.final_round.Outcome`
     """
     events = read_events(search.folder / run_folder.RECORD_FILE)
     trials, baselines = trials_of(events), baselines_of(events)

@@ -25,7 +25,7 @@ from search.families import Family, check_gpus_per_trial, get_family
 from search.record import read_events
 from search.rungs import LADDERS, StoppingRule, make_rule, rung_epochs
 from search.space import REDUCTION_FACTOR, Space
-from search.storage import RunStorage
+from search.storage.run_storage import RunStorage
 from search.study import gpu_seconds_used, seconds_used, trials_of
 
 # what ends a search, as boards say it

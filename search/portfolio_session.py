@@ -18,6 +18,8 @@ from rich.console import Console
 from search import run_folder
 from search.arguments import Arguments
 from search.baselines import baselines_of
+from search.cluster.placement import resources_of, share_gpus
+from search.cluster.supply import supplied
 from search.corpora import TaskData
 from search.ending import (
     EXIT_OK,
@@ -29,7 +31,7 @@ from search.ending import (
     say_failed,
     say_interrupted,
 )
-from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
+from search.finalists.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.gains import gains
 from search.leaderboard import caption, write_leaderboard
@@ -45,7 +47,6 @@ from search.opening import (
     open_search,
     what_ends,
 )
-from search.placement import resources_of, share_gpus
 from search.portfolio import Machine, MemberStudy, Portfolio
 from search.portfolio_board import allocation_lines, portfolio_board
 from search.record import Event, Record, read_events
@@ -64,15 +65,14 @@ from search.session import (
     watch,
     watch_nodes,
 )
-from search.storage import RunStorage, open_record
+from search.storage.run_storage import RunStorage, open_record
 from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
-from search.supply import supplied
 from search.terminal import LiveView, board_table
 from search.trial import TrialPlan, place_of_member
 from search.tuning import Resources, tune_several
 
 if TYPE_CHECKING:
-    from search.tracking import Tracker
+    from search.tracking.tracker import Tracker
 
 MEMBERS = "members"  # in config.json: marks a search over several spaces
 
@@ -158,7 +158,7 @@ def run_portfolio(arguments: Arguments, command: str, console: Console, storage:
 @contextmanager
 def _tracked(search: PortfolioSearch, console: Console) -> Iterator[list["Tracker"]]:
     """W&B's view of the whole search, then of each member, which is a sweep of its own."""
-    from search.tracking import teller, track
+    from search.tracking.tracker import teller, track
 
     say = teller(console)
     with ExitStack() as stack:
@@ -240,7 +240,7 @@ def _sit(
     trackers: Sequence["Tracker"],
 ) -> tuple[str, Outcome]:
     """Run what is left of the budget, and the finalists; returns what ended the search, and what came of these."""
-    from search.cluster import joined_cluster
+    from search.cluster.joining import joined_cluster
     from search.tune_adapters import SittingStopper
 
     arguments = search.arguments

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.baselines import check_baseline
+from search.cluster.lost_nodes import MOST_LOST_IN_A_ROW
+from search.cluster.node_watch import away_from_unfit, usable_nodes
+from search.cluster.supply import plan_here
 from search.encoders import ENCODER
-from search.lost_nodes import MOST_LOST_IN_A_ROW
-from search.node_watch import away_from_unfit, usable_nodes
 from search.run_folder import write_atomically
-from search.shared_files import SharedFiles
-from search.supply import plan_here
+from search.storage.shared_files import SharedFiles
 from search.trial import TrialPlan, check_configurations, task_and_settings
 from search.tuning import Resources, corner_problem
 from ser_data.errors import UserError

@@ -22,7 +22,7 @@ Event = dict[str, Any]
 
 
 class RecordCopy(Protocol):
-    """Where a record is kept too, so that it outlives this machine; see :mod:`search.segments`."""
+    """Where a record is kept too, so that it outlives this machine; see :mod:`search.storage.segments`."""
 
     def add(self, line: bytes, kind: str) -> None:
         """Take in a line that is on disk here, of an event of *kind*; return when it is as safe as such an event is."""

@@ -20,16 +20,18 @@ from rich.console import Console
 
 from search import run_folder
 from search.arguments import Arguments
-from search.autoscaling import total
 from search.baselines import CLASSICAL_NAME, check_baseline
+from search.cluster.autoscaling import total
+from search.cluster.node_watch import away_from_unfit
+from search.cluster.on_nodes import tidy_nodes
+from search.cluster.placement import resources_of, share_gpus
+from search.cluster.supply import Supply, supplied
 from search.corpora import TaskData
 from search.ending import EXIT_INTERRUPTED, conclude, export_best, remove_checkpoints, say_finished, say_interrupted
-from search.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
+from search.finalists.final_round import Entrant, FinalRound, Outcome, check_can_be_judged, check_not_judged, is_pending
 from search.full_disk import raise_if_full
 from search.leaderboard import leaderboard, write_leaderboard
 from search.live_page import live_page
-from search.node_watch import away_from_unfit
-from search.on_nodes import tidy_nodes
 from search.opening import (
     ALL_TRIED,
     GPU_BUDGET,
@@ -43,25 +45,23 @@ from search.opening import (
     open_search,
     rule_maker,
 )
-from search.placement import resources_of, share_gpus
 from search.portfolio import Portfolio
 from search.preparing import prepare_node
 from search.record import Record, read_events
 from search.result_keys import SCORE
 from search.rungs import RungGroups
 from search.seldom import Seldom
-from search.storage import RunStorage, open_record
+from search.storage.run_storage import RunStorage, open_record
 from search.study import Study, put_back, seconds_used, trials_of
-from search.supply import Supply, supplied
 from search.terminal import LiveView
 from search.trial import TrialPlan, classical_baseline
 from search.tuning import Resources, tune_study
 from ser_data.errors import UserError
 
 if TYPE_CHECKING:
-    from search.cluster import Cluster
+    from search.cluster.joining import Cluster
     from search.proposals import Proposer
-    from search.tracking import Tracker
+    from search.tracking.tracker import Tracker
 
 
 def run(arguments: Arguments, command: str, console: Console, storage: RunStorage | None = None) -> int:
@@ -79,7 +79,7 @@ def run(arguments: Arguments, command: str, console: Console, storage: RunStorag
     Raises:
         UserError: something the user can mend; nothing that was there is lost
     """
-    from search.tracking import teller, track
+    from search.tracking.tracker import teller, track
 
     search = open_search(arguments, command, storage)
     try:
@@ -114,7 +114,7 @@ def run(arguments: Arguments, command: str, console: Console, storage: RunStorag
 
 def _sit(search: Search, data: TaskData, record: Record, console: Console, tracker: "Tracker") -> tuple[str, Outcome]:
     """Run what is left of the search, and its finalists; returns what ended the search, and what came of these."""
-    from search.cluster import joined_cluster
+    from search.cluster.joining import joined_cluster
     from search.tune_adapters import SittingStopper
 
     arguments = search.arguments
@@ -258,7 +258,7 @@ def watch_nodes(
     Raises:
         UserError: none does
     """
-    from search.node_watch import watched_nodes
+    from search.cluster.node_watch import watched_nodes
 
     if not cluster.joined:
         return cluster

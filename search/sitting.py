@@ -6,7 +6,7 @@ from search.arguments import Arguments
 from search.members import is_portfolio
 from search.portfolio_session import holds_portfolio, run_portfolio
 from search.session import run
-from search.storage_opening import opened_storage
+from search.storage.opening import opened_storage
 
 
 def sit(arguments: Arguments, command: str, console: Console) -> int:

@@ -19,7 +19,7 @@ sys.path[0:1] = [str(_ROOT), str(_ROOT / "datasets")]
 def main(argv: list[str]) -> int:
     """Upload one search; 1 if W&B does not have it whole."""
     from search import run_folder
-    from search.tracking import choose_mode
+    from search.tracking.tracker import choose_mode
 
     parser = argparse.ArgumentParser(prog="python search/sync_wandb.py", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="the search's folder")
@@ -56,7 +56,7 @@ def sync(folder: Path, *, project: str, entity: str | None, say: Callable[[str],
     from search.opening import INTERRUPTED
     from search.record import lock_record, read_events
     from search.study import trials_of
-    from search.wandb_writer import WandbWriter
+    from search.tracking.writer import WandbWriter
     from ser_data.errors import UserError
 
     config = run_folder.load(folder)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.cluster.supply import Supply, plan_here
 from search.encoders import ENCODER
 from search.inference_speed import measure_speed
 from search.result_keys import (
@@ -30,9 +31,8 @@ from search.result_keys import (
     PRECISION,
     SCORE,
 )
-from search.shared_files import NodeFiles, Pace, SharedFiles
 from search.space import full_length
-from search.supply import Supply, plan_here
+from search.storage.shared_files import NodeFiles, Pace, SharedFiles
 from search.watchdog import Watchdog
 from ser_data.cache_use import cache_use
 from ser_data.errors import UserError

@@ -16,8 +16,8 @@ from ray.tune import PlacementGroupFactory, TuneError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
-from search.lost_nodes import MOST_LOST_IN_A_ROW, Fate, fate_of, node_of_actor
-from search.node_watch import NodeWatch, selector
+from search.cluster.lost_nodes import MOST_LOST_IN_A_ROW, Fate, fate_of, node_of_actor
+from search.cluster.node_watch import NodeWatch, selector
 from search.trial import NODE_PROBLEM, NUMBER
 
 _UNFIT = TuneError("its node cannot work on this search")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from search.arguments import Arguments
-from search.capacity import Count, TrialsAtATime, fitting
+from search.cluster.capacity import Count, TrialsAtATime, fitting
+from search.cluster.node_watch import away_from_unfit, current
 from search.families import Family
-from search.last_words import last_words
-from search.node_watch import away_from_unfit, current
 from search.portfolio import Portfolio
+from search.storage.last_words import last_words
 from search.study import Study
 from search.trial import NUMBER, PlaceOf, TrialPlan, checkpoint_name, run_trial, run_trial_of_several
 from ser_data.errors import UserError

@@ -11,11 +11,11 @@ import pandas as pd
 
 from search import run_folder
 from search.baselines import baselines_of
-from search.finalist_board import CSV_FILE as FINALISTS_FILE
-from search.finalist_board import MARKDOWN_FILE as VERDICTS_FILE
-from search.finalists import FOLDER as FINALISTS_FOLDER
+from search.finalists.board import CSV_FILE as FINALISTS_FILE
+from search.finalists.board import MARKDOWN_FILE as VERDICTS_FILE
+from search.finalists.judging import PREDICTIONS_FILE, last_predictions
+from search.finalists.rounds import FOLDER as FINALISTS_FOLDER
 from search.inference_speed import Speed, read_speed
-from search.judging import PREDICTIONS_FILE, last_predictions
 from search.portfolio import ALLOCATED
 from search.record import Event, read_events
 from search.study import StudyTrial, gpu_seconds_by_trial, seconds_used, trials_of

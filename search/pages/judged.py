@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from crema_d.crowd import vote_shares
-from search.judging import emotions_of
+from search.finalists.judging import emotions_of
 from search.run_folder import write_atomically
 from ser_data.corpus import Corpus, open_corpus
 from ser_data.errors import UserError

@@ -99,7 +99,7 @@ class Autoscaled(Story):
 
 
 def main(folder: Path, corpus: Path) -> None:
-    from search.autoscaling import planned_nodes
+    from search.cluster.autoscaling import planned_nodes
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
     with socket.socket() as free:
@@ -112,8 +112,8 @@ def main(folder: Path, corpus: Path) -> None:
     with (
         started_head(file, port),
         knob_spaces(),
-        mock.patch("search.node_watch.planned_nodes", planned),
-        mock.patch("search.cluster.planned_nodes", planned),
+        mock.patch("search.cluster.node_watch.planned_nodes", planned),
+        mock.patch("search.cluster.joining.planned_nodes", planned),
     ):
         wait_for(planned)
         threading.Thread(target=story.tell, daemon=True).start()

@@ -16,7 +16,7 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.tags import TAG_RAY_NODE_KIND, TAG_RAY_USER_NODE_TYPE
 
-from search.autoscaling import planned_nodes
+from search.cluster.autoscaling import planned_nodes
 
 ROOT = Path(__file__).parent.parent.parent
 CLOUDS = ["cluster.yaml", "clusters/gcp.yaml"]

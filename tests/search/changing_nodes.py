@@ -56,7 +56,7 @@ class Story:
             self.searched.wait()  # nodes die with the thread that started them
 
     def _tell(self) -> None:
-        from search.node_watch import current
+        from search.cluster.node_watch import current
 
         wait_for(lambda: self._is_held(0))
         unfit = self._cluster.add_node(num_cpus=2, resources={UNFIT: 1})
@@ -145,7 +145,7 @@ def sit_down(folder: Path, corpus: Path, address: str) -> int:
 def main(folder: Path, corpus: Path) -> None:
     from ray.cluster_utils import Cluster
 
-    import search.node_watch
+    import search.cluster.node_watch
 
     ask = search.node_watch.ask
 
@@ -163,8 +163,8 @@ def main(folder: Path, corpus: Path) -> None:
 
     with (
         knob_spaces(),
-        mock.patch("search.node_watch.ask", ask_for_more),
-        mock.patch("search.node_watch._LOOK_SECONDS", 0.2),
+        mock.patch("search.cluster.node_watch.ask", ask_for_more),
+        mock.patch("search.cluster.node_watch._LOOK_SECONDS", 0.2),
         mock.patch("ray._private.node.Node._register_shutdown_hooks"),  # signals, which no thread may set
     ):
         changes = threading.Thread(target=story.tell, daemon=True)

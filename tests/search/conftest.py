@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from search.cluster import Cluster, joined_cluster
+from search.cluster.joining import Cluster, joined_cluster
 from search.pages import page
 from tests.s3_server import ACCESS
 from tests.search.command import Command

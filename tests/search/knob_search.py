@@ -19,7 +19,7 @@ import search.families
 import search.space
 import search.spaces
 from search.arguments import parse_arguments
-from search.cluster import Cluster
+from search.cluster.joining import Cluster
 from search.families import Family
 from search.record import read_events
 from search.sitting import sit as sit_down
@@ -88,7 +88,7 @@ def sit(cluster: Cluster, folder: Path, options: Sequence[str]) -> Sitting:
 
     text = io.StringIO()
     console = Console(file=text, width=140)
-    with mock.patch("search.cluster.joined_cluster", joined):
+    with mock.patch("search.cluster.joining.joined_cluster", joined):
         code = sit_down(parse_arguments(options), f"python search/run.py {' '.join(options)}", console)
     return Sitting(folder, code, text.getvalue())
 

@@ -18,8 +18,8 @@ from unittest import mock
 
 from rich.console import Console
 
-from search import supply
-from search.supply import Supply, plan_here, supplied
+from search.cluster import supply
+from search.cluster.supply import Supply, plan_here, supplied
 from search.trial import TrialPlan
 from ser_data.consignment import digest_of
 from ser_data.corpus import WAVEFORMS_FILE, open_corpus
@@ -30,7 +30,7 @@ from tests.search.knob_search import knob_spaces
 
 @contextmanager
 def out_of_sight(*arguments: Any) -> Iterator[Supply | None]:
-    """:func:`search.supply.supplied`, with folders that no node finds."""
+    """:func:`search.cluster.supply.supplied`, with folders that no node finds."""
     with supplied(*arguments) as found:
         assert found is not None
         hidden = {spec: replace(good, folder="/nowhere/network") for spec, good in found.networks.items()}

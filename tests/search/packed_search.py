@@ -12,10 +12,10 @@ from unittest import mock
 
 import ray
 
-import search.cluster
+import search.cluster.joining
 import search.families
-from search.cluster import Cluster
-from search.gpu_sharing import Need
+from search.cluster.gpu_sharing import Need
+from search.cluster.joining import Cluster
 from tests.search.knob_search import KNOB, knob_spaces
 
 joined_cluster = search.cluster.joined_cluster
@@ -36,8 +36,8 @@ if __name__ == "__main__":
     with (
         knob_spaces(),
         mock.patch.dict(search.families.FAMILIES, {"gpu_knob": gpu_knob}),
-        mock.patch("search.cluster.joined_cluster", claiming_gpus),
-        mock.patch("search.gpu_sharing.measured_needs", lambda *_: [Need("", "made up", 16_000, 9_000, 400)]),
+        mock.patch("search.cluster.joining.joined_cluster", claiming_gpus),
+        mock.patch("search.cluster.gpu_sharing.measured_needs", lambda *_: [Need("", "made up", 16_000, 9_000, 400)]),
     ):
         import search.spaces.plain as plain  # of the knob spaces
 

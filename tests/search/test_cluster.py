@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from search.cluster import _keep_keys_here, _running_cluster, _without_secrets, joined_cluster
+from search.cluster.joining import _keep_keys_here, _running_cluster, _without_secrets, joined_cluster
 from ser_data.errors import UserError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from search.final_round import check_can_be_judged
-from search.ledger import read_ledger
+from search.finalists.final_round import check_can_be_judged
+from search.finalists.ledger import read_ledger
 from search.record import read_events
 from search.study import trials_of
 from ser_data.corpus import open_corpus

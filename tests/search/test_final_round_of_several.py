@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from search.ledger import read_ledger
+from search.finalists.ledger import read_ledger
 from search.record import read_events
 from search.study import StudyTrial, trials_of
 from ser_data.errors import UserError

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from search.finalist_board import caption, finalist_board, finalist_table, verdicts, write_finalists
-from search.finalists import Candidate, Round
-from search.judging import JudgedRow
-from search.ledger import Look
+from search.finalists.board import caption, finalist_board, finalist_table, verdicts, write_finalists
+from search.finalists.judging import JudgedRow
+from search.finalists.ledger import Look
+from search.finalists.rounds import Candidate, Round
 from ser_models.metrics import uar_difference_interval, uar_interval
 from tests.search.boards import FAIR, GOOD, POOR, VAL_TOTALS, config_json
 from tests.search.test_ledger import LOOK

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from search.finalists import (
+from search.finalists.rounds import (
     Candidate,
     FixedProposals,
     Round,

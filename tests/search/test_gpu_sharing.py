@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from search import gpu_sharing, placement
 from search.arguments import Arguments
-from search.cluster import Cluster
+from search.cluster import gpu_sharing, placement
+from search.cluster.gpu_sharing import MOST_TRIALS, Need, NotMeasuredError, decide_sharing
+from search.cluster.joining import Cluster
 from search.encoder_axis import EncoderAxis
 from search.families import get_family
-from search.gpu_sharing import MOST_TRIALS, Need, NotMeasuredError, decide_sharing
 from search.record import Record, read_events
 from search.rungs import NoStopping, RungGroups
 from search.session import make_trial_plan
@@ -124,7 +124,7 @@ def test_where_it_cannot_be_measured_the_default_holds_and_the_user_is_told_why(
 
 
 class Sitting:
-    """What :mod:`search.placement` knows of one, on a made-up cluster with two GPUs."""
+    """What :mod:`search.cluster.placement` knows of one, on a made-up cluster with two GPUs."""
 
     def __init__(self, folder: Path, space: Space, arguments: Arguments) -> None:
         self.search: Any = SimpleNamespace(space=space, family=get_family(space.family), arguments=arguments)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from search import lease
-from search.lease import LEASE_FILE, Holder, Lease, LeaseLostError, take_lease
+from search.storage import lease
+from search.storage.lease import LEASE_FILE, Holder, Lease, LeaseLostError, take_lease
 from ser_data.errors import UserError
 from ser_data.object_store import ObjectStore, open_store
 

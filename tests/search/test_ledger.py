@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import LEDGER_FILE, Look, earlier_looks, enter, enter_everywhere, read_ledger
+from search.finalists.ledger import LEDGER_FILE, Look, earlier_looks, enter, enter_everywhere, read_ledger
 from search.run_folder import write_atomically
 from ser_data.errors import UserError
 
@@ -73,7 +73,7 @@ def read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_atomically(path, text)
 
     (folder,) = folders(tmp_path, "read_only")
-    monkeypatch.setattr("search.ledger.write_atomically", write)
+    monkeypatch.setattr("search.finalists.ledger.write_atomically", write)
     return folder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.mirror import Mirror, is_mirrored
+from search.storage.mirror import Mirror, is_mirrored
 from ser_data.object_store import ObjectStore, open_store
 
 RUN = ("config.json", "leaderboard.csv", "best/model.pt", "finalists/round-1/tfds/judged.json", "mfcc/config.json")

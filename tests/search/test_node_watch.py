@@ -13,12 +13,12 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayTaskError
 from rich.console import Console
 
-from search import lost_nodes, node_watch
 from search.arguments import Arguments
-from search.capacity import Change, TrialsAtATime, fitting
-from search.cluster import Cluster
-from search.lost_nodes import Fate, fate_of
-from search.node_watch import NodeWatch, away_from_unfit, usable_nodes, watched_nodes
+from search.cluster import lost_nodes, node_watch
+from search.cluster.capacity import Change, TrialsAtATime, fitting
+from search.cluster.joining import Cluster
+from search.cluster.lost_nodes import Fate, fate_of
+from search.cluster.node_watch import NodeWatch, away_from_unfit, usable_nodes, watched_nodes
 from search.session import watch_nodes
 from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError

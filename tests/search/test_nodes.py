@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from search.nodes import DISTRIBUTIONS, PACKAGES, look_around, told_of, what_does_not_fit
+from search.cluster.node_reports import DISTRIBUTIONS, PACKAGES, look_around, told_of, what_does_not_fit
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def changed(own: Mapping[str, Any], part: str, **new: object) -> dict[str, Any]:
 
 def test_a_node_like_this_machine_fits(own: dict[str, Any]) -> None:
     assert own["versions"]["ray"] == ray.__version__
-    assert "search/nodes.py" in own["files"] and "ser_data/errors.py" in own["files"]
+    assert "search/cluster/node_reports.py" in own["files"] and "ser_data/errors.py" in own["files"]
     assert what_does_not_fit(own, own) == []
 
 

@@ -15,8 +15,8 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from search import tune_controller
-from search.cluster import Cluster
-from search.lost_nodes import MOST_LOST_IN_A_ROW, Fate
+from search.cluster.joining import Cluster
+from search.cluster.lost_nodes import MOST_LOST_IN_A_ROW, Fate
 from search.record import read_events
 from search.study import trials_of
 from search.trial import checkpoint_file

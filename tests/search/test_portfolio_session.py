@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from search.arguments import Arguments, parse_arguments
-from search.ledger import read_ledger
+from search.finalists.ledger import read_ledger
 from search.members import arguments_of_members
 from search.portfolio import ALLOCATED
 from search.record import read_events

@@ -14,8 +14,8 @@ import ray
 
 from search.preparing import ERROR_FILE, PROGRESS_FILE, _Progress, _progress_line, largest_node, prepare_node
 from search.record import read_events
-from search.shared_files import SharedFiles
 from search.space import load_space
+from search.storage.shared_files import SharedFiles
 from search.trial import TrialPlan
 from search.tune_adapters import SittingStopper
 from search.tuning import Resources

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from search import segments
-from search.segments import SegmentWriter, read_record, segment_name, set_aside
+from search.storage import segments
+from search.storage.segments import SegmentWriter, read_record, segment_name, set_aside
 from ser_data.object_store import ObjectStore, open_store
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from search.ending import remove_checkpoints
-from search.final_round import Outcome
+from search.finalists.final_round import Outcome
 from search.proposals import Proposer
 from search.record import Record, read_events
 from search.run_folder import claim

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from search import shared_files, trial
-from search.shared_files import NodeFiles, Pace, SharedFiles
+from search import trial
+from search.storage import shared_files
+from search.storage.shared_files import NodeFiles, Pace, SharedFiles
 from ser_data.object_store import ObjectStore, StorageError, open_store
 
 NAME = "trials/t0001/checkpoint.pt"

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from search import lease, run_folder, uploader
+from search import run_folder
 from search.arguments import Arguments, parse_arguments
-from search.lease import LEASE_FILE, LeaseLostError
 from search.record import Event, Record, read_events
-from search.segments import segment_name
-from search.storage import open_record
-from search.storage_opening import APART_FILE, opened_storage
-from search.uploader import Uploader
+from search.storage import lease, uploader
+from search.storage.lease import LEASE_FILE, LeaseLostError
+from search.storage.opening import APART_FILE, opened_storage
+from search.storage.run_storage import open_record
+from search.storage.segments import segment_name
+from search.storage.uploader import Uploader
 from ser_data.errors import UserError
 from ser_data.object_store import ObjectStore, StorageError, open_store
 
@@ -238,7 +239,7 @@ def test_a_storage_that_is_away_at_the_end_says_that_nothing_is_lost(
     def away(self: Uploader, line: bytes, kind: str) -> None:
         raise StorageError("--storage: it cannot be written.")
 
-    monkeypatch.setattr("search.storage._Copy.add", away)
+    monkeypatch.setattr("search.storage.run_storage._Copy.add", away)
     with pytest.raises(UserError, match=r"(?s)cannot be written\..*Nothing is lost: .*go on here with --resume"):
         place.begin(SITTING)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from search.cluster import Cluster
+from search.cluster.joining import Cluster
 from search.record import read_events
 from search.study import trials_of
 from ser_data.errors import UserError
@@ -116,7 +116,7 @@ def test_a_search_whose_driver_and_its_disk_are_lost_goes_on_elsewhere_and_ends_
 def test_a_storage_that_goes_away_ends_the_sitting_and_the_same_folder_goes_on_when_it_is_back(
     server: S3Server, knob_search: Search, finished_search: Sitting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.storage_opening.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("search.storage.opening.PATIENCE_SECONDS", 0.5)
     folder = tmp_path / "away"
 
     def fail(method: str, path: str) -> str | None:

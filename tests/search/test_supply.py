@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from search import supply
+from search.cluster import supply
+from search.cluster.supply import Good, Supply, plan_here, supplied
 from search.families import get_family
 from search.record import read_events
 from search.space import load_space
 from search.study import trials_of
-from search.supply import Good, Supply, plan_here, supplied
 from search.trial import TrialPlan, epochs_of_trial, export_trial
 from search.tune_adapters import SittingStopper, StudyScheduler
 from ser_data import staging

@@ -65,8 +65,8 @@ def test_a_search_is_uploaded_whole_as_a_sweep_and_a_second_time_nothing_is_sent
 def test_an_upload_that_fails_says_so_and_the_next_goes_on_where_it_stopped(
     wandb_server: WandbServer, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.wandb_writer.START_SECONDS", 0.5)
-    monkeypatch.setattr("search.wandb_writer.FINISH_SECONDS", 0.5)
+    monkeypatch.setattr("search.tracking.writer.START_SECONDS", 0.5)
+    monkeypatch.setattr("search.tracking.writer.FINISH_SECONDS", 0.5)
     wandb_server.is_faulty = lambda path: len(wandb_server.runs) > 1 and path == "/graphql"
     wandb_server.fault = "deny"  # a refusal is tried again for twenty seconds
     with pytest.raises(UserError, match=r"W&B could not take all of .*run \(.*the same command goes on"):

@@ -9,7 +9,7 @@ import pytest
 import wandb
 
 from search.study import StudyTrial
-from search.tracking import Tracker, choose_mode
+from search.tracking.tracker import Tracker, choose_mode
 from ser_data.errors import UserError
 from tests.search.boards import FAIR, GOOD, POOR, config_json, epoch, trial
 from tests.search.offline_runs import runs_by_id
@@ -289,7 +289,7 @@ def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.Monk
             stuck.wait()
 
     monkeypatch.setattr("wandb.init", lambda **settings: StuckRun(**settings))
-    monkeypatch.setattr("search.tracking.CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("search.tracking.tracker.CLOSE_SECONDS", 0.05)
     said: list[str] = []
     with tracker(tmp_path, said) as open_tracker:
         play(open_tracker, trial(0, [epoch(1, FAIR)]))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from search import uploader as module
-from search.mirror import Mirror
-from search.uploader import Uploader
+from search.storage import uploader as module
+from search.storage.mirror import Mirror
+from search.storage.uploader import Uploader
 from ser_data.object_store import ObjectStore, StorageError
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
 from tests.search.boards import FAIR, GOOD, POOR, config_json, epoch, trial
 from tests.search.test_tracking import play
 from tests.search.wandb_server import USER, WandbServer
@@ -120,8 +120,8 @@ def test_a_trial_that_the_end_of_the_time_cut_off_counts_as_stopped(
 def test_a_server_that_fails_is_said_once_and_what_it_lacks_is_sent_when_it_is_back(
     fault: str, wandb_server: WandbServer, tracker: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.wandb_writer.START_SECONDS", 0.5)
-    monkeypatch.setattr("search.wandb_writer.FINISH_SECONDS", 0.5)
+    monkeypatch.setattr("search.tracking.writer.START_SECONDS", 0.5)
+    monkeypatch.setattr("search.tracking.writer.FINISH_SECONDS", 0.5)
     wandb_server.delay = 60
     said: list[str] = []
     with tracker(said) as open_tracker:
@@ -132,7 +132,7 @@ def test_a_server_that_fails_is_said_once_and_what_it_lacks_is_sent_when_it_is_b
         wait_until(lambda: bool(said))
         play(open_tracker, ENDED[2], "failed")
         wandb_server.fault = None
-        monkeypatch.setattr("search.tracking.RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("search.tracking.tracker.RETRY_SECONDS", 0.0)
         open_tracker._away_until = 0.0
     assert len(said) == 1 and "the search goes on, and nothing is lost" in said[0]
     runs = [wandb_server.runs[f"beef0123-t000{number}"] for number in range(3)]
@@ -144,7 +144,7 @@ def test_history_that_the_client_gave_up_on_is_noticed_at_the_end(
     wandb_server: WandbServer, tracker: Callable[..., Tracker], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The client ends such a run as if nothing had happened."""
-    monkeypatch.setattr("search.wandb_writer._LAGS", (0.0, 0.0))
+    monkeypatch.setattr("search.tracking.writer._LAGS", (0.0, 0.0))
     wandb_server.is_faulty = lambda path: path.endswith("/file_stream")
     wandb_server.fault = "deny"
     said: list[str] = []

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from search.wandb_results import recall_by_class, results_digest, scores_by_speaker
-from search.wandb_writer import WandbWriter
+from search.tracking.results import recall_by_class, results_digest, scores_by_speaker
+from search.tracking.writer import WandbWriter
 from tests.search.boards import config_json
 from tests.search.wandb_server import WandbServer
 

@@ -5,7 +5,7 @@ import yaml
 
 from search.encoder_axis import EncoderAxis
 from search.space import known_spaces, load_space
-from search.wandb_sweep import create_sweep, describe_sweep, set_sweep_state, sweep_parameters, sweep_state
+from search.tracking.sweep import create_sweep, describe_sweep, set_sweep_state, sweep_parameters, sweep_state
 from tests.search.boards import config_json
 from tests.search.test_encoder_axis import SPACE
 from tests.search.wandb_server import WandbServer

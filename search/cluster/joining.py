@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from search.autoscaling import planned_nodes, total
+from search.cluster.autoscaling import planned_nodes, total
 from ser_data.errors import UserError
 
 # Ray reads these when it is imported or when its processes start, so they are set before the import below

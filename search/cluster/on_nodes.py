@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from search.shared_files import NodeFiles
+from search.storage.shared_files import NodeFiles
 
 _TIDY_SECONDS = 30.0
 _Answer = TypeVar("_Answer")

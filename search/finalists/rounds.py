@@ -2,7 +2,7 @@
 
 A round of finalists is a second, small search over a fixed list of configurations, with a record of its own for every
 split that it runs on (``RUN/finalists/round-1/SPLIT/events.jsonl``), so that it survives what a search survives. What
-becomes of it on test is in :mod:`search.judging`.
+becomes of it on test is in :mod:`search.finalists.judging`.
 """
 
 import json

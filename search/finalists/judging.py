@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from search.baselines import CLASSICAL_ROW as CLASSICAL
-from search.finalists import FOLDER, Round, runs_of
-from search.node_watch import away_from_unfit
+from search.cluster.node_watch import away_from_unfit
+from search.finalists.rounds import FOLDER, Round, runs_of
 from search.run_folder import write_atomically
 from search.study import StudyTrial
 from search.trial import TrialPlan, judge_classical, judge_trial

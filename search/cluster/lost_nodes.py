@@ -4,7 +4,7 @@ import enum
 import time
 from typing import Any
 
-from search.node_watch import NodeWatch
+from search.cluster.node_watch import NodeWatch
 
 MOST_LOST_IN_A_ROW = 10  # nodes without an epoch in between: then a trial is to blame
 _SETTLE_SECONDS = 3.0  # from a worker's end until Ray knows that its node is going too, when a machine shuts down

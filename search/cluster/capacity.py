@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search.autoscaling import Resources, total
+from search.cluster.autoscaling import Resources, total
 
 if TYPE_CHECKING:
-    from search.node_watch import NodeWatch
+    from search.cluster.node_watch import NodeWatch
 
 #: Tells from the nodes that there are how many trials they can run at a time.
 Count = Callable[[Sequence[Resources]], int]

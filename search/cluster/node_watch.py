@@ -1,8 +1,8 @@
 """Which nodes of a cluster a search may use, as they come and go.
 
-Every node is looked at before a trial counts there, by :mod:`search.nodes`. One that does not fit is named with what to
-do, and left alone: trials and tasks are kept off it by Ray's labels, and it can be mended while the others work. A
-thread looks again every few seconds; the driver reads what it found.
+Every node is looked at before a trial counts there, by :mod:`search.cluster.node_reports`. One that does not fit is named
+with what to do, and left alone: trials and tasks are kept off it by Ray's labels, and it can be mended while the others
+work. A thread looks again every few seconds; the driver reads what it found.
 """
 
 import contextlib
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.autoscaling import Resources, planned_nodes, total
-from search.capacity import Change
-from search.nodes import ask, own_report, report_of, told_of, what_does_not_fit
+from search.cluster.autoscaling import Resources, planned_nodes, total
+from search.cluster.capacity import Change
+from search.cluster.node_reports import ask, own_report, report_of, told_of, what_does_not_fit
 from ser_data.errors import UserError
 
 NODE_LABEL = "ray.io/node-id"  # Ray gives it to every node

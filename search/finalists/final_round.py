@@ -19,8 +19,10 @@ from search import run_folder
 from search.arguments import Arguments
 from search.corpora import TaskData, named_splits, task_data
 from search.ending import export_bundle
-from search.finalist_board import caption, finalist_board, verdicts, write_finalists
-from search.finalists import (
+from search.finalists.board import caption, finalist_board, verdicts, write_finalists
+from search.finalists.judging import JudgedRow, TestClips, best_training, is_judged, judge_round, mark_judged
+from search.finalists.ledger import Look, enter_everywhere, read_ledger
+from search.finalists.rounds import (
     DEFAULT_SEEDS,
     FixedProposals,
     Round,
@@ -31,12 +33,10 @@ from search.finalists import (
     read_rounds,
     write_round,
 )
-from search.judging import JudgedRow, TestClips, best_training, is_judged, judge_round, mark_judged
-from search.ledger import Look, enter_everywhere, read_ledger
 from search.opening import Search
 from search.record import read_events
 from search.rungs import NoStopping, RungGroups
-from search.storage import RunStorage, open_record
+from search.storage.run_storage import RunStorage, open_record
 from search.study import Study, StudyTrial, trials_of
 from search.terminal import LiveView
 from search.trial import TrialPlan, checkpoint_file
@@ -51,7 +51,7 @@ class Outcome:
 
     Attributes:
         interrupted: whether something is left for a resume
-        board: of a round that was judged now, from :func:`search.finalist_board.finalist_board`; None where none was
+        board: of a round that was judged now, from :func:`search.finalists.board.finalist_board`; None where none was
         lines: what has to be said with it, or of why there is none
     """
 

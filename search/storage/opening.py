@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 from search import run_folder
 from search.arguments import Arguments
-from search.lease import Lease, take_lease
-from search.mirror import Mirror
 from search.record import whole_lines
-from search.segments import FOLDER, StoredRecord, read_record, set_aside
 from search.space import members_of
-from search.storage import RunStorage
-from search.uploader import Uploader, given_up
+from search.storage.lease import Lease, take_lease
+from search.storage.mirror import Mirror
+from search.storage.run_storage import RunStorage
+from search.storage.segments import FOLDER, StoredRecord, read_record, set_aside
+from search.storage.uploader import Uploader, given_up
 from ser_data.errors import UserError
 from ser_data.object_store import OPTION, ObjectStore, StorageError, open_store
 

@@ -1,8 +1,8 @@
 """Bringing W&B up to date with a search's record, one call after the other: the sweep, its runs, its results.
 
 Every call compares what the record has with what W&B has and sends the difference, so that a first sending, a resume
-and a late upload are the same code. The calls wait for W&B and raise what it raises; :mod:`search.tracking` keeps both
-from the search.
+and a late upload are the same code. The calls wait for W&B and raise what it raises;
+:mod:`search.tracking.tracker` keeps both from the search.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from typing import Any, Literal, cast
 
 from search.run_folder import write_atomically
 from search.study import StudyTrial
-from search.wandb_results import RESULTS_TYPE, log_results, results_digest
-from search.wandb_runs import exit_code_of, final_tags, logged_epochs, run_id, run_settings, summary_of
-from search.wandb_sweep import (
+from search.tracking.results import RESULTS_TYPE, log_results, results_digest
+from search.tracking.runs import exit_code_of, final_tags, logged_epochs, run_id, run_settings, summary_of
+from search.tracking.sweep import (
     SweepState,
     create_sweep,
     describe_sweep,

@@ -2,7 +2,7 @@
 
 The driver alone talks to W&B, on a thread of its own fed by a queue, so that neither a trial nor the search waits for
 a network, and no key reaches a worker. W&B is a view: when it cannot be reached the search goes on. What is sent:
-:mod:`search.wandb_writer`; later: ``python search/sync_wandb.py RUN``.
+:mod:`search.tracking.writer`; later: ``python search/sync_wandb.py RUN``.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from rich.console import Console
 from search.arguments import Arguments
 from search.record import Event
 from search.study import StudyTrial
-from search.wandb_writer import WandbWriter
+from search.tracking.writer import WandbWriter
 from ser_data.errors import UserError
 
 CLOSE_SECONDS = 60.0

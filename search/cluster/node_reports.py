@@ -1,6 +1,6 @@
 """Whether a node of a cluster can work on this search: the same project and versions, the folders, a CUDA that runs.
 
-:mod:`search.node_watch` looks at all nodes, at those that join too, and leaves out one that cannot.
+:mod:`search.cluster.node_watch` looks at all nodes, at those that join too, and leaves out one that cannot.
 """
 
 import sys

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.node_watch import away_from_unfit
-from search.supply import plan_here
+from search.cluster.node_watch import away_from_unfit
+from search.cluster.supply import plan_here
 from search.trial import TrialPlan, try_out
 
 MOST_TRIALS = 8  # on one GPU: more wait for its arithmetic

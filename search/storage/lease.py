@@ -2,7 +2,7 @@
 
 Storages have no locks that all of them know. A lease keeps two drivers apart that start minutes apart, as people do;
 of two that start in the same second one notices at its next renewal. What a driver writes after another took over
-is passed over (:mod:`search.segments`).
+is passed over (:mod:`search.storage.segments`).
 """
 
 import json

@@ -1,7 +1,7 @@
 """Which files of a search's folder lie in its storage too, under the same names, so that a copy of it is a whole run.
 
 Not the records, which are there as segments; nor what workers exchange with the driver (checkpoints, last words), which
-:mod:`search.shared_files` puts there; nor what is of one machine alone.
+:mod:`search.storage.shared_files` puts there; nor what is of one machine alone.
 """
 
 import os
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from search import segments
-from search.lease import LEASE_FILE
 from search.run_folder import BEST_FOLDER, RECORD_FILE
+from search.storage import segments
+from search.storage.lease import LEASE_FILE
 from ser_data.object_store import ObjectStore
 
 #: Folders anywhere in a run: trials' own files, what W&B's client keeps, and the segments of records.

@@ -14,9 +14,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from search.lease import Lease
-from search.mirror import Mirror
-from search.segments import SegmentWriter
+from search.storage.lease import Lease
+from search.storage.mirror import Mirror
+from search.storage.segments import SegmentWriter
 from search.study import FINAL_EVENTS
 from ser_data.errors import UserError
 from ser_data.object_store import StorageError

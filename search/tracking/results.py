@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from search.finalist_board import CSV_FILE as FINALISTS_FILE
-from search.judging import emotions_of, last_predictions
+from search.finalists.board import CSV_FILE as FINALISTS_FILE
+from search.finalists.judging import emotions_of, last_predictions
 from search.leaderboard import CSV_FILE
 from search.result_keys import BEST_SCORE, SCORE
 from search.run_folder import BEST_FOLDER

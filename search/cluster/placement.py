@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from search.gpu_sharing import Sharing, as_plain, decide_sharing, kinds_of_gpus
-from search.node_watch import usable_nodes
+from search.cluster.gpu_sharing import Sharing, as_plain, decide_sharing, kinds_of_gpus
+from search.cluster.node_watch import usable_nodes
 from search.opening import Search
 from search.study import Study
 from search.trial import TrialPlan
 from search.tuning import Resources, choose_resources
 
 if TYPE_CHECKING:
-    from search.cluster import Cluster
+    from search.cluster.joining import Cluster
 
 
 def resources_of(search: Search, cluster: "Cluster", gpu_share: float | None = None) -> Resources:

@@ -1,8 +1,8 @@
 """``--storage``: a search that lies in a storage too, so that its nodes share no folder and its driver can be lost.
 
-A driver works in its own folder as ever. What it writes is put into the storage behind it (:mod:`search.uploader`): the
-records as segments (:mod:`search.segments`), all else that makes a run as it is (:mod:`search.mirror`). How a sitting
-begins with one is in :mod:`search.storage_opening`.
+A driver works in its own folder as ever. What it writes is put into the storage behind it
+(:mod:`search.storage.uploader`): the records as segments (:mod:`search.storage.segments`), all else that makes a run as it
+is (:mod:`search.storage.mirror`). How a sitting begins with one is in :mod:`search.storage.opening`.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from pathlib import Path
 from filelock import FileLock
 from rich.console import Console
 
-from search.mirror import Mirror
 from search.record import Record
-from search.segments import SegmentWriter
-from search.shared_files import NodeFiles
-from search.uploader import Uploader
+from search.storage.mirror import Mirror
+from search.storage.segments import SegmentWriter
+from search.storage.shared_files import NodeFiles
+from search.storage.uploader import Uploader
 from ser_data.object_store import ObjectStore
 
 
@@ -83,7 +83,7 @@ class RunStorage:
         console.print(told + again, soft_wrap=True, markup=False, highlight=False)
 
     def put(self, *, records: bool = False) -> None:
-        """Put the run's files there as they are now; as :meth:`search.mirror.Mirror.put`."""
+        """Put the run's files there as they are now; as :meth:`search.storage.mirror.Mirror.put`."""
         self.uploader.behind(partial(self._mirror.put, records=records))
         self.uploader.wait(jobs=True)
 

@@ -10,11 +10,11 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from search.finalists import Round
+from search.finalists.judging import JudgedRow
+from search.finalists.ledger import Look
+from search.finalists.rounds import Round
 from search.gains import Compared, gain
-from search.judging import JudgedRow
 from search.leaderboard import short_score
-from search.ledger import Look
 from search.parameters import short
 from search.run_folder import write_atomically
 from ser_models.metrics import uar_interval

@@ -22,9 +22,9 @@ from ser_data.staging import FOLDER, Arrival, Source, stage
 from ser_models.pretrained.source import source_from_spec
 
 if TYPE_CHECKING:
-    from search.cluster import Cluster
+    from search.cluster.joining import Cluster
     from search.opening import Search
-    from search.storage import RunStorage
+    from search.storage.run_storage import RunStorage
     from search.trial import TrialPlan
 
 _CORPUS_FILES = (CORPUS_FILE, MANIFEST_FILE, WAVEFORMS_FILE)  # not the test ledger, which is the driver's
@@ -168,7 +168,7 @@ def _through(storage: "RunStorage", goods: Sequence[Good], console: Console) -> 
 
 @contextmanager
 def _through_ray(goods: Sequence[Good], console: Console) -> Iterator[Source]:
-    from search.depot import DepotSource, bytes_sent, close_depot, open_depot
+    from search.cluster.depot import DepotSource, bytes_sent, close_depot, open_depot
 
     depot = open_depot({good.consignment.digest: good.folder for good in goods})
     try:

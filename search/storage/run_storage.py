@@ -1,8 +1,8 @@
 """``--storage``: a search that lies in a storage too, so that its nodes share no folder and its driver can be lost.
 
 A driver works in its own folder as ever. What it writes is put into the storage behind it
-(:mod:`search.storage.uploader`): the records as segments (:mod:`search.storage.segments`), all else that makes a run as it
-is (:mod:`search.storage.mirror`). How a sitting begins with one is in :mod:`search.storage.opening`.
+(:mod:`search.storage.uploader`): the records as segments (:mod:`search.storage.segments`), all else that makes a run
+as it is (:mod:`search.storage.mirror`). How a sitting begins with one is in :mod:`search.storage.opening`.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Which nodes of a cluster a search may use, as they come and go.
 
 Every node is looked at before a trial counts there, by :mod:`search.cluster.node_reports`. One that does not fit is
-named with what to do, and left alone: trials and tasks are kept off it by Ray's labels, and it can be mended while the others
-work. A thread looks again every few seconds; the driver reads what it found.
+named with what to do, and left alone: trials and tasks are kept off it by Ray's labels, and it can be mended while the
+others work. A thread looks again every few seconds; the driver reads what it found.
 """
 
 import contextlib

@@ -91,7 +91,8 @@ def _cpu_of_trials(folder: Path, corpus: str, encoder: str, cache: str, scratch:
     """CPU seconds and epochs of the recorded trials, trained again one after another on one thread."""
     import torch
 
-    from search.trial import TrialPlan, epochs_of_trial
+    from search.trial import epochs_of_trial
+    from search.trial_plan import TrialPlan
     from ser_models.task import Task
 
     def train(number: int, config: dict[str, object], epochs: int) -> None:

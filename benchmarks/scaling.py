@@ -222,7 +222,8 @@ def _watch(searches: Sequence[Any], studies: Sequence[Any], folder: Path, view: 
 
 
 def _tune(searched: Any, searches: Sequence[Any], resources: Sequence[Any], stopper: Any, folder: Path) -> None:
-    from search.trial import TrialPlan, place_of_member
+    from search.trial import place_of_member
+    from search.trial_plan import TrialPlan
     from search.tuning import tune_several, tune_study
 
     plans = [

@@ -30,7 +30,7 @@ def ours(trials: int, storage_uri: str | None = None) -> None:
     from search.storage.opening import opened_storage
     from search.storage.run_storage import open_record
     from search.study import Study
-    from search.trial import TrialPlan
+    from search.trial_plan import TrialPlan
     from search.tune_adapters import SittingStopper
     from search.tuning import Resources, tune_study
     from ser_models.task import Task

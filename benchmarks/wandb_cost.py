@@ -66,7 +66,8 @@ def _measure(options: argparse.Namespace, scratch: Path) -> None:
     from search.space import load_space
     from search.study import StudyTrial
     from search.tracking.tracker import Tracker
-    from search.trial import TrialPlan, epochs_of_trial
+    from search.trial import epochs_of_trial
+    from search.trial_plan import TrialPlan
     from ser_data.corpus import open_corpus
     from ser_models.task import Task
 

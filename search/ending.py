@@ -21,7 +21,8 @@ from search.record import read_events
 from search.storage.run_storage import RunStorage
 from search.study import Study, StudyTrial, best_of, trials_of
 from search.terminal import board_table
-from search.trial import EXPORT_FOLDER, TrialPlan, checkpoint_file, export_trial, trial_folder
+from search.trial import EXPORT_FOLDER, export_trial
+from search.trial_plan import TrialPlan, checkpoint_file, trial_folder
 from search.tuning import Resources
 from ser_data.errors import UserError
 

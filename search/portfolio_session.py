@@ -68,7 +68,8 @@ from search.session import (
 from search.storage.run_storage import RunStorage, open_record
 from search.study import Study, best_of, gpu_seconds_used, seconds_used, trials_of
 from search.terminal import LiveView, board_table
-from search.trial import TrialPlan, place_of_member
+from search.trial import place_of_member
+from search.trial_plan import TrialPlan
 from search.tuning import Resources, tune_several
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from search.baselines import check_baseline
 from search.cluster.lost_nodes import MOST_LOST_IN_A_ROW
 from search.cluster.node_watch import away_from_unfit, usable_nodes
-from search.cluster.supply import plan_here
 from search.encoders import ENCODER
 from search.run_folder import write_atomically
 from search.storage.shared_files import SharedFiles
-from search.trial import TrialPlan, check_configurations, task_and_settings
+from search.trial import check_configurations, task_and_settings
+from search.trial_plan import TrialPlan, plan_here
 from search.tuning import Resources, corner_problem
 from ser_data.errors import UserError
 from ser_data.node_folder import size_text

@@ -54,7 +54,8 @@ from search.seldom import Seldom
 from search.storage.run_storage import RunStorage, open_record
 from search.study import Study, put_back, seconds_used, trials_of
 from search.terminal import LiveView
-from search.trial import TrialPlan, classical_baseline
+from search.trial import classical_baseline
+from search.trial_plan import TrialPlan
 from search.tuning import Resources, tune_study
 from ser_data.errors import UserError
 

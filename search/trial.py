@@ -12,11 +12,9 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.cluster.supply import Supply, plan_here
 from search.encoders import ENCODER
 from search.inference_speed import measure_speed
 from search.result_keys import (
@@ -32,7 +30,8 @@ from search.result_keys import (
     SCORE,
 )
 from search.space import full_length
-from search.storage.shared_files import NodeFiles, Pace, SharedFiles
+from search.storage.shared_files import Pace, SharedFiles
+from search.trial_plan import TrialPlan, checkpoint_name, error_name, plan_here, trial_folder, trial_name
 from search.watchdog import Watchdog
 from ser_data.cache_use import cache_use
 from ser_data.errors import UserError
@@ -49,7 +48,6 @@ NUMBER = "number"
 # in a search over several spaces a trial's number is its space's place times this, plus its own
 MEMBER_SPAN = 1_000_000
 CONFIG = "config"
-CHECKPOINT_FILE = "checkpoint.pt"
 SPACE_PROBLEM = "space_problem"  # reported instead of an epoch when a corner of the space cannot be trained
 DISK_FULL = "disk_full"  # reported instead of an epoch when its checkpoint found no room
 STORAGE_AWAY = "storage_away"  # likewise when the storage cannot be reached
@@ -57,84 +55,6 @@ NODE_PROBLEM = "node_problem"  # likewise when the node could not get its data
 EXPORT_FOLDER = "export"  # of a bundle on its way through the storage
 _PROBE_CLIPS = 12
 _LEAST_FREE_BYTES = 4 * 2**20  # below, a failed write is blamed on the disk
-
-
-@dataclass(frozen=True)
-class TrialPlan:
-    """What all trials of a search share, as sent to the workers.
-
-    Attributes:
-        run_folder: the search's folder on the driver's machine, seen by every worker unless there are *files*
-        family_module: builds the trial
-        task: data, split, emotions, cache and device (:class:`ser_models.task.Task`, as a dict)
-        seed: the search's seed
-        max_epochs: a trial's full length, where its configuration names no shorter one
-        threads: threads that torch may use, in each of a trial's processes
-        corners: the space's smallest and largest configuration, tried out by each worker before its first trial; of a
-            search over several encoders, those of each
-        encoders: of such a search, by label, what a task's ``encoder`` then is
-        epoch_timeout: seconds without an epoch after which a trial's process is ended; None for no limit
-        first_number: of the search's first trial, where generators are derived from numbers (``--as-trial``)
-        ranks: processes that train a trial together, its worker among them
-        gpu_memory: share of its GPU's memory that a trial's process may hold
-        supply: what of the task a node may have to fetch; None on a single machine, and where a worker has done so
-        files: where workers keep the search's files, where it has a storage
-    """
-
-    run_folder: str
-    family_module: str
-    task: dict[str, Any]
-    seed: int
-    max_epochs: int
-    threads: int
-    corners: tuple[Mapping[str, Any], ...] = ()
-    epoch_timeout: float | None = None
-    encoders: Mapping[str, str] = field(default_factory=dict)
-    first_number: int = 0
-    ranks: int = 1
-    gpu_memory: float = 1.0
-    supply: Supply | None = None
-    files: NodeFiles | None = None
-
-    @property
-    def on_node(self) -> SharedFiles:
-        """The search's files, for a worker."""
-        if self.files is None:
-            return SharedFiles(Path(self.run_folder))
-        return SharedFiles(Path(self.files.folder, self.files.name), self.files.place)
-
-    @property
-    def on_driver(self) -> SharedFiles:
-        """The same files, for the driver."""
-        return SharedFiles(Path(self.run_folder), None if self.files is None else self.files.place)
-
-
-def trial_name(number: int) -> str:
-    """What the folder of trial *number* is called in the search's."""
-    return f"trials/t{number:04d}"
-
-
-def trial_folder(run_folder: Path, number: int) -> Path:
-    """Where trial *number* keeps its checkpoint and its last words."""
-    return run_folder / trial_name(number)
-
-
-def checkpoint_name(number: int) -> str:
-    """What the checkpoint of trial *number* is called in the search's folder."""
-    return f"{trial_name(number)}/{CHECKPOINT_FILE}"
-
-
-def checkpoint_file(run_folder: Path, number: int) -> Path:
-    return run_folder / checkpoint_name(number)
-
-
-def error_name(number: int) -> str:
-    """What the last words of trial *number* are called in the search's folder."""
-    return f"{trial_name(number)}/error.txt"
-
-
-def error_file(run_folder: Path, number: int) -> Path:
-    return run_folder / error_name(number)
 
 
 def run_trial(config: Mapping[str, Any], plan: TrialPlan) -> None:

@@ -15,7 +15,8 @@ from search.families import Family
 from search.portfolio import Portfolio
 from search.storage.last_words import last_words
 from search.study import Study
-from search.trial import NUMBER, PlaceOf, TrialPlan, checkpoint_name, run_trial, run_trial_of_several
+from search.trial import NUMBER, PlaceOf, run_trial, run_trial_of_several
+from search.trial_plan import TrialPlan, checkpoint_name
 from ser_data.errors import UserError
 
 _UNBOUNDED = 1_000_000

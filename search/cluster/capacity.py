@@ -1,24 +1,13 @@
 """How many trials run at a time on a cluster whose nodes come and go."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.cluster.autoscaling import Resources, total
-
-if TYPE_CHECKING:
-    from search.cluster.node_watch import NodeWatch
+from search.cluster.node_watch import Change, NodeWatch
 
 #: Tells from the nodes that there are how many trials they can run at a time.
 Count = Callable[[Sequence[Resources]], int]
-
-
-@dataclass(frozen=True)
-class Change:
-    """Nodes that trials may run on which joined, and which left, since the last time somebody asked."""
-
-    joined: int
-    left: int
 
 
 def fitting(nodes: Iterable[Resources], cpus: float, gpus: float) -> int:
@@ -49,7 +38,7 @@ def _fitting_on(node: Resources, cpus: float, gpus: float) -> int:
 class TrialsAtATime:
     """Called, it gives how many trials may run now; a change of the cluster is written down and said before."""
 
-    def __init__(self, watch: "NodeWatch", study: Any, count: Count, bound: int | None) -> None:
+    def __init__(self, watch: NodeWatch, study: Any, count: Count, bound: int | None) -> None:
         """Follow the nodes of *watch*.
 
         Args:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.cluster.node_watch import away_from_unfit
-from search.cluster.supply import plan_here
-from search.trial import TrialPlan, try_out
+from search.trial import try_out
+from search.trial_plan import TrialPlan, plan_here
 
 MOST_TRIALS = 8  # on one GPU: more wait for its arithmetic
 #: Times what was measured: the corpus's frames may stay on the GPU beside a trial's own (``ser_models.frame_data``).

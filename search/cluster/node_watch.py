@@ -9,11 +9,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.cluster.autoscaling import Resources, planned_nodes, total
-from search.cluster.capacity import Change
 from search.cluster.node_reports import ask, own_report, report_of, told_of, what_does_not_fit
 from ser_data.errors import UserError
 
@@ -48,6 +48,14 @@ def usable_nodes() -> list[Resources]:
 def selector(unfit: frozenset[str]) -> dict[str, str]:
     """What Ray takes for: on any node but those with the ids *unfit*."""
     return {NODE_LABEL: f"!in({','.join(sorted(unfit))})"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Nodes that trials may run on which joined, and which left, since the last time somebody asked."""
+
+    joined: int
+    left: int
 
 
 class NodeWatch:

@@ -9,7 +9,7 @@ from search.cluster.gpu_sharing import Sharing, as_plain, decide_sharing, kinds_
 from search.cluster.node_watch import usable_nodes
 from search.opening import Search
 from search.study import Study
-from search.trial import TrialPlan
+from search.trial_plan import TrialPlan
 from search.tuning import Resources, choose_resources
 
 if TYPE_CHECKING:

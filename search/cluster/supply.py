@@ -2,13 +2,13 @@
 
 On a cluster that a search joined, each node gets a copy on its own disk, once, from the storage or from the driver; one
 that sees the same files under the driver's path uses these. A plan goes out with the driver's paths and is made the
-node's own where a worker begins (:func:`plan_here`): what a trial leaves behind has no path of a node in it.
+node's own where a worker begins (:func:`search.trial_plan.plan_here`): what a trial leaves behind has no path of a node in it.
 """
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from search.cluster.joining import Cluster
     from search.opening import Search
     from search.storage.run_storage import RunStorage
-    from search.trial import TrialPlan
 
 _CORPUS_FILES = (CORPUS_FILE, MANIFEST_FILE, WAVEFORMS_FILE)  # not the test ledger, which is the driver's
 
@@ -96,27 +95,12 @@ def have(good: Good, supply: Supply) -> Arrival:
     return _here[key]
 
 
-def plan_here(plan: "TrialPlan") -> "TrialPlan":
-    """*plan* with the folders of this node, which has all that it names from then on; itself on a single machine.
+def spec_here(spec: str, supply: Supply) -> str:
+    """The spec of the same network in its folder on this node.
 
     Raises:
-        StagingError: this node cannot get something
+        StagingError: this node cannot get it
     """
-    supply = plan.supply
-    if supply is None:
-        return plan
-    task = {
-        **plan.task,
-        "corpus_folder": str(have(supply.corpus, supply).folder),
-        "cache_dir": str(supply.cache_here),
-        "encoder": _spec_here(plan.task["encoder"], supply),
-    }
-    encoders = {label: _spec_here(spec, supply) for label, spec in plan.encoders.items()}
-    return replace(plan, task=task, encoders=encoders, supply=None)
-
-
-def _spec_here(spec: str, supply: Supply) -> str:
-    """The spec of the same network in its folder on this node."""
     good = supply.networks.get(spec)
     if good is None:  # none, or one without files
         return spec

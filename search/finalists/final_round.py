@@ -39,7 +39,7 @@ from search.rungs import NoStopping, RungGroups
 from search.storage.run_storage import RunStorage, open_record
 from search.study import Study, StudyTrial, trials_of
 from search.terminal import LiveView
-from search.trial import TrialPlan, checkpoint_file
+from search.trial_plan import TrialPlan, checkpoint_file
 from search.tuning import Resources, tune_several
 from ser_data.errors import UserError
 from ser_data.splits import folds_of

@@ -18,7 +18,8 @@ from search.cluster.node_watch import away_from_unfit
 from search.finalists.rounds import FOLDER, Round, runs_of
 from search.run_folder import write_atomically
 from search.study import StudyTrial
-from search.trial import TrialPlan, judge_classical, judge_trial
+from search.trial import judge_classical, judge_trial
+from search.trial_plan import TrialPlan
 from search.tuning import Resources
 from ser_data.corpus import Corpus
 from ser_data.splits import Split

@@ -17,7 +17,7 @@ from search.parameters import Value
 from search.proposals import Past, Proposal
 from search.run_folder import RECORD_FILE, write_atomically
 from search.study import StudyTrial
-from search.trial import TrialPlan
+from search.trial_plan import TrialPlan
 from ser_data.errors import UserError
 from ser_data.seeds import derive_seed
 

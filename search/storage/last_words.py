@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from search.cluster.on_nodes import on_every_node
-from search.trial import TrialPlan, error_file, error_name, trial_name
+from search.trial_plan import TrialPlan, error_file, error_name, trial_name
 from search.watchdog import HANG_FILE
 
 _ANSWER_SECONDS = 30.0

@@ -15,7 +15,8 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from search.trial import TrialPlan, checkpoint_file, epochs_of_trial, error_file
+from search.trial import epochs_of_trial
+from search.trial_plan import TrialPlan, checkpoint_file, error_file
 from search.tune_adapters import _reason
 from ser_models import ranks
 from ser_models.data_parallel import Group, Share

@@ -147,7 +147,7 @@ def main(folder: Path, corpus: Path) -> None:
 
     import search.cluster.node_watch
 
-    ask = search.node_watch.ask
+    ask = search.cluster.node_watch.ask
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     cluster.add_node(num_cpus=1)

@@ -19,8 +19,8 @@ from unittest import mock
 from rich.console import Console
 
 from search.cluster import supply
-from search.cluster.supply import Supply, plan_here, supplied
-from search.trial import TrialPlan
+from search.cluster.supply import Supply, supplied
+from search.trial_plan import TrialPlan, plan_here
 from ser_data.consignment import digest_of
 from ser_data.corpus import WAVEFORMS_FILE, open_corpus
 from ser_models.pretrained.choice import find_pretrained

@@ -18,7 +18,7 @@ from search.cluster.gpu_sharing import Need
 from search.cluster.joining import Cluster
 from tests.search.knob_search import KNOB, knob_spaces
 
-joined_cluster = search.cluster.joined_cluster
+joined_cluster = search.cluster.joining.joined_cluster
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from search.families import get_family
 from search.record import read_events
 from search.result_keys import MEASURED
 from search.space import load_space
-from search.trial import TrialPlan, check_configurations, task_and_settings
+from search.trial import check_configurations, task_and_settings
+from search.trial_plan import TrialPlan
 from ser_data.corpus import open_corpus
 from ser_data.errors import UserError
 from ser_models.pretrained.choice import find_pretrained

@@ -13,7 +13,8 @@ import pytest
 from search.arguments import parse_arguments
 from search.record import read_events
 from search.run_folder import load
-from search.trial import DiskFullError, TrialPlan, checkpoint_file, epochs_of_trial, trial_folder
+from search.trial import DiskFullError, epochs_of_trial
+from search.trial_plan import TrialPlan, checkpoint_file, trial_folder
 from search.watchdog import HANG_FILE, hung
 from ser_data.errors import UserError
 from tests.search.conftest import Search

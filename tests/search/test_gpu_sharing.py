@@ -21,7 +21,7 @@ from search.rungs import NoStopping, RungGroups
 from search.session import make_trial_plan
 from search.space import Space, load_space
 from search.study import Study
-from search.trial import TrialPlan
+from search.trial_plan import TrialPlan
 from search.tuning import Resources
 from ser_models.task import Task
 

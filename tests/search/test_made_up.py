@@ -12,7 +12,8 @@ import pytest
 from search.full_disk import raise_if_full
 from search.record import read_events
 from search.study import trials_of
-from search.trial import TrialPlan, check_configurations, epochs_of_trial, error_file
+from search.trial import check_configurations, epochs_of_trial
+from search.trial_plan import TrialPlan, error_file
 from ser_data.errors import UserError
 from ser_data.node_folder import FullDiskError
 from ser_models.task import Task

@@ -19,7 +19,7 @@ from search.cluster.joining import Cluster
 from search.cluster.lost_nodes import MOST_LOST_IN_A_ROW, Fate
 from search.record import read_events
 from search.study import trials_of
-from search.trial import checkpoint_file
+from search.trial_plan import checkpoint_file
 from search.tune_controller import FollowingController
 from tests.search.knob_family import score_of
 from tests.search.knob_search import ROOT, knob_spaces, sit

@@ -28,7 +28,8 @@ from search.proposals import Proposer
 from search.report import main
 from search.space import load_space
 from search.study import StudyTrial
-from search.trial import TrialPlan, _build
+from search.trial import _build
+from search.trial_plan import TrialPlan
 from ser_data.errors import UserError
 from ser_models.metrics import confusion, uar
 from tests.search.boards import FAIR, GOOD, POOR, config_json

@@ -16,7 +16,7 @@ from search.preparing import ERROR_FILE, PROGRESS_FILE, _Progress, _progress_lin
 from search.record import read_events
 from search.space import load_space
 from search.storage.shared_files import SharedFiles
-from search.trial import TrialPlan
+from search.trial_plan import TrialPlan
 from search.tune_adapters import SittingStopper
 from search.tuning import Resources
 from ser_data.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 
 from search.reports import RESERVED, BadReport, check_report
 from search.result_keys import MEASURED, METRICS
-from search.trial import TrialPlan, epochs_of_trial
+from search.trial import epochs_of_trial
+from search.trial_plan import TrialPlan
 from ser_models.task import Task
 from ser_models.training import EpochResult
 from tests.search.boards import FAIR, epoch

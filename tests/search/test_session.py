@@ -19,7 +19,7 @@ from search.record import Record, read_events
 from search.run_folder import claim
 from search.space import load_space
 from search.study import Study
-from search.trial import checkpoint_file, error_file
+from search.trial_plan import checkpoint_file, error_file
 from search.tune_adapters import SittingStopper
 from ser_data.errors import UserError
 from tests.search.boards import FAIR, GOOD, POOR, epoch, trial

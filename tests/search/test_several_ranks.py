@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import search.session
-from search.trial import TrialPlan
+from search.trial_plan import TrialPlan
 from tests.search.conftest import Search
 
 OPTIONS = (

@@ -16,12 +16,13 @@ import pytest
 from rich.console import Console
 
 from search.cluster import supply
-from search.cluster.supply import Good, Supply, plan_here, supplied
+from search.cluster.supply import Good, Supply, supplied
 from search.families import get_family
 from search.record import read_events
 from search.space import load_space
 from search.study import trials_of
-from search.trial import TrialPlan, epochs_of_trial, export_trial
+from search.trial import epochs_of_trial, export_trial
+from search.trial_plan import TrialPlan, plan_here
 from search.tune_adapters import SittingStopper, StudyScheduler
 from ser_data import staging
 from ser_data.cache_use import cache_use

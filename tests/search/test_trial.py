@@ -8,17 +8,8 @@ from typing import Any
 import pytest
 
 from search.reports import check_report
-from search.trial import (
-    TrialPlan,
-    _check_corners,
-    check_configurations,
-    checkpoint_file,
-    epochs_of_trial,
-    error_file,
-    export_trial,
-    task_and_settings,
-    trial_folder,
-)
+from search.trial import _check_corners, check_configurations, epochs_of_trial, export_trial, task_and_settings
+from search.trial_plan import TrialPlan, checkpoint_file, error_file, trial_folder
 from ser_data.cache_use import cache_use
 from ser_models.task import Task
 

@@ -13,7 +13,7 @@ from search.record import Record, read_events
 from search.rungs import NoStopping, RungGroups
 from search.space import Space
 from search.study import Study
-from search.trial import error_file
+from search.trial_plan import error_file
 from search.tune_adapters import SittingStopper, StudyScheduler, StudySearcher
 
 

@@ -2,7 +2,8 @@
 
 On a cluster that a search joined, each node gets a copy on its own disk, once, from the storage or from the driver; one
 that sees the same files under the driver's path uses these. A plan goes out with the driver's paths and is made the
-node's own where a worker begins (:func:`search.trial_plan.plan_here`): what a trial leaves behind has no path of a node in it.
+node's own where a worker begins (:func:`search.trial_plan.plan_here`): what a trial leaves behind has no path of a node
+in it.
 """
 
 import time

@@ -209,7 +209,8 @@ def test_the_depot_keeps_few_chunks_and_tells_in_words_what_it_cannot_send(clust
         source.read(packed, chunks[0])
     close_depot(depot)
     with pytest.raises(OSError, match="the search's process that sends it ended"):
-        source.read(packed, chunks[-1])
+        while True:  # Ray ends it in its own time
+            source.read(packed, chunks[-1])
     assert bytes_sent(depot) == 0
 
 

@@ -11,9 +11,10 @@ and by the term of the driver that wrote it, which grows with every driver. So n
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from search.record import whole_lines
 from ser_data.object_store import ObjectStore
@@ -125,15 +126,18 @@ class SegmentWriter:
         if len(content) > _LARGE_BYTES:
             self._small.clear()
 
-    def tidy(self) -> None:
+    def merge(self) -> list[Callable[[], None]]:
         """Merge small segments, where there are many.
 
+        Returns:
+            what removes those that are no longer needed, each a request of its own
+
         Raises:
-            StorageError: they could not be merged, or not be removed; nothing is lost, and they are left as they are
+            StorageError: they could not be merged; nothing has changed
         """
         if len(self._small) < _MERGED:
-            return
-        small, self._small = self._small, []
-        self._store.write(segment_name(small[0][0], self._term), b"".join(content for _, content in small))
-        for first, _ in small[1:]:
-            self._store.remove(segment_name(first, self._term))
+            return []
+        first = segment_name(self._small[0][0], self._term)
+        self._store.write(first, b"".join(content for _, content in self._small))
+        merged, self._small = self._small[1:], []
+        return [partial(self._store.remove, segment_name(number, self._term)) for number, _ in merged]

@@ -92,7 +92,7 @@ class RunStorage:
         name = self.name_of(path)
         if name not in self._removed:
             self._removed.add(name)
-            self.uploader.behind(partial(self.store.hasty.remove, name))
+            self.uploader.aside(partial(self.store.hasty.remove, name))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +28,7 @@ GATHER_SECONDS = 1.0
 VIEWS_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
+_REMOVERS = 4  # requests at a time
 _LAST_WORDS_SECONDS = 15.0  # after Ctrl-C, where the storage is away
 
 
@@ -59,6 +62,7 @@ class Uploader:
         self._lines: dict[str, list[bytes]] = {}
         self._jobs: deque[tuple[int, Callable[[], None]]] = deque()
         self._added = self._lines_done = self._jobs_done = 0
+        self._removals = ThreadPoolExecutor(_REMOVERS, thread_name_prefix="storage")
         self._views_due = False
         self._views_at = time.monotonic()
         self._closing = False
@@ -98,6 +102,13 @@ class Uploader:
             self._added += 1
             self._jobs.append((self._added, job))
 
+    def aside(self, removal: Callable[[], None]) -> None:
+        """Remove something as soon as all lines that were added before are there, while nobody waits for it.
+
+        It is tried once: what stays costs room, and nothing else.
+        """
+        self.behind(partial(self._remove, removal))
+
     def wait(self, *, jobs: bool = False) -> None:
         """Return as soon as all lines that were added before are there.
 
@@ -123,6 +134,7 @@ class Uploader:
         self._closing = True
         self._wake.set()
         self._thread.join()
+        self._removals.shutdown(cancel_futures=self.failure is not None)
 
     def _run(self) -> None:
         try:
@@ -151,7 +163,7 @@ class Uploader:
             self._changed.notify_all()
         self._do_jobs(added)
         for name in lines:
-            self._patiently(self._writers[name].tidy)
+            self._patiently(partial(self._merge, name))
         if self._views_due and time.monotonic() - self._views_at > VIEWS_SECONDS:
             self._views_due = False
             self._patiently(self._mirror.put)
@@ -172,6 +184,17 @@ class Uploader:
         with self._changed:
             self._jobs_done = max(self._jobs_done, through)
             self._changed.notify_all()
+
+    def _merge(self, name: str) -> None:
+        for removal in self._writers[name].merge():
+            self._remove(removal)
+
+    def _remove(self, removal: Callable[[], None]) -> None:
+        def quietly() -> None:
+            with suppress(StorageError):
+                removal()
+
+        self._removals.submit(quietly)
 
     def _renew(self) -> None:
         for lease in self._leases:

@@ -30,7 +30,8 @@ def write(store: ObjectStore, groups: Sequence[Sequence[bytes]], *, term: int = 
     writer = SegmentWriter(store, term=term, stored=stored)
     for group in groups:
         writer.write(group)
-        writer.tidy()
+        for removal in writer.merge():
+            removal()
     return writer
 
 

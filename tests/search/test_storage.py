@@ -11,7 +11,7 @@ from search.arguments import Arguments, parse_arguments
 from search.lease import LEASE_FILE, LeaseLostError
 from search.record import Event, Record, read_events
 from search.segments import segment_name
-from search.storage import RunStorage, open_record
+from search.storage import open_record
 from search.storage_opening import APART_FILE, opened_storage
 from search.uploader import Uploader
 from ser_data.errors import UserError
@@ -243,17 +243,13 @@ def test_a_storage_that_is_away_at_the_end_says_that_nothing_is_lost(
         place.begin(SITTING)
 
 
-def test_checkpoints_are_removed_once_and_behind_their_outcome(place: Place) -> None:
-    def run(storage: RunStorage) -> None:
-        storage.store.write("trials/t0000/checkpoint.pt", b"x")
-        for _ in range(2):
-            storage.remove(storage.folder / "trials" / "t0000" / "checkpoint.pt")
-        storage.uploader.wait(jobs=True)
-        assert "trials/t0000/checkpoint.pt" not in storage.store.names()
-
+def test_a_checkpoint_is_removed_by_the_end_of_the_sitting(place: Place) -> None:
     with opened_storage(Arguments(out=place.machine("first"), storage=place.uri), place.said.append) as (_, storage):
         assert storage is not None
-        run(storage)
+        storage.store.write("trials/t0000/checkpoint.pt", b"x")
+        for _ in range(2):
+            storage.remove(place.machine("first") / "trials" / "t0000" / "checkpoint.pt")
+    assert place.store.names() == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from search.cluster import Cluster
 from search.record import read_events
+from search.study import trials_of
 from ser_data.errors import UserError
 from ser_data.object_store import open_store
 from tests.s3_server import ACCESS, S3Server, s3_server
@@ -206,6 +207,25 @@ def test_a_search_that_loses_driver_and_disk_again_and_again_ends_as_one_that_wa
     code, out, err = last.end()
     assert code == 0, out + err
     check_equal(tmp_path / "last" / "run", knob_search(tmp_path / "undisturbed", *options).folder)
+
+
+@pytest.mark.slow
+def test_trials_of_a_lost_node_go_on_from_the_storage_on_another(
+    server: S3Server, command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
+) -> None:
+    folder, cache = tmp_path / "run", tmp_path / "cache"
+    search = command(
+        "--space", "long", "--out", str(folder), "--data", str(prepared_tone_corpus), "--cache-dir", str(cache),
+        "--split", "speaker_kfold:4:1", "--trials", "6", "--max-concurrent", "2", "--scheduler", "none",
+        "--storage", server.uri("runs/nodes"), module="tests.search.losing_a_node",
+    )  # fmt: skip
+    code, out, err = search.end()
+    assert code == 0, out + err
+    assert "lost a node while trials" in out
+    assert [trial.outcome for trial in trials_of(read_events(folder / "events.jsonl")).values()] == ["completed"] * 6
+    assert any(int(epoch) >= 1 for epoch in (cache / "loaded.txt").read_text().split()[1::2])
+    assert not list((cache / "runs").glob("*"))
+    assert {path.name for path in folder.rglob("*.pt")} == set()  # checkpoints never touched the driver's folder
 
 
 @pytest.mark.slow

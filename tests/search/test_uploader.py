@@ -31,8 +31,9 @@ class Writer:
             raise StorageError("the storage cannot be written (a test).")
         self._done.append(f"{self._name}: {b''.join(lines).decode()}")
 
-    def tidy(self) -> None:
+    def merge(self) -> list[Callable[[], None]]:
         """Nothing."""
+        return []
 
 
 Started = Callable[..., tuple[Uploader, Writer, list[str], list[str]]]
@@ -91,6 +92,21 @@ def test_a_job_is_done_when_all_lines_before_it_are_there(started: Started) -> N
     uploader.behind(lambda: done.append("checkpoint removed"))
     uploader.wait(jobs=True)
     assert done == ["member: an outcome", "checkpoint removed"]
+
+
+def test_a_removal_comes_behind_its_outcome_and_one_that_fails_costs_nothing(started: Started) -> None:
+    uploader, writer, done, _ = started()
+
+    def fail() -> None:
+        raise StorageError("it cannot be removed (a test).")
+
+    writer.blocked.clear()
+    uploader.add("member", b"an outcome", "stopped")
+    uploader.aside(fail)
+    uploader.aside(lambda: done.append("checkpoint removed"))
+    writer.blocked.set()
+    uploader.close()
+    assert done == ["member: an outcome", "checkpoint removed"] and uploader.failure is None
 
 
 def test_jobs_let_somebody_who_waits_go_first(started: Started) -> None:

@@ -53,7 +53,7 @@ class TrialPlan:
         """The search's files, for a worker."""
         if self.files is None:
             return SharedFiles(Path(self.run_folder))
-        return SharedFiles(Path(self.files.folder, self.files.name), self.files.place)
+        return SharedFiles(self.files.here, self.files.place)
 
     @property
     def on_driver(self) -> SharedFiles:

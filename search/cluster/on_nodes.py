@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from search.storage.shared_files import NodeFiles
@@ -53,4 +54,4 @@ def tidy_nodes(files: NodeFiles, *, joined: bool) -> None:
 
 
 def _remove(folder: str) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(Path(folder).expanduser(), ignore_errors=True)

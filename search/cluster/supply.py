@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from search.storage.shared_files import for_any_node
 from ser_data.consignment import Consignment, holds, pack
 from ser_data.consignment_store import StoredConsignments
 from ser_data.corpus import CORPUS_FILE, MANIFEST_FILE, WAVEFORMS_FILE, Corpus
@@ -133,7 +134,7 @@ def supplied(
     networks = dict(_networks(encoder["spec"] for search in searches for encoder in search.encoders))
     found = [goods, *networks.values()]
     with _through_ray(found, console) if storage is None else _through(storage, found, console) as source:
-        yield Supply(goods, networks, _unresolved(searches[0].arguments.cache_dir), source)
+        yield Supply(goods, networks, for_any_node(searches[0].arguments.cache_dir), source)
 
 
 @contextmanager
@@ -162,11 +163,6 @@ def _through_ray(goods: Sequence[Good], console: Console) -> Iterator[Source]:
             _say(console, f"{size_text(sent)} were sent to nodes")
     finally:
         close_depot(depot)
-
-
-def _unresolved(cache_dir: Path) -> str:
-    """The folder for any node: below that node's home where it is named so, as the default is."""
-    return str(cache_dir) if cache_dir.parts[:1] == ("~",) else str(cache_dir.absolute())
 
 
 def _say(console: Console, line: str) -> None:

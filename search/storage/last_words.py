@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from search.cluster.on_nodes import on_every_node
+from search.storage.shared_files import NodeFiles
 from search.trial_plan import TrialPlan, error_file, error_name, trial_name
 from search.watchdog import HANG_FILE
 
@@ -15,19 +16,20 @@ def last_words(plan: TrialPlan, number: int) -> Path:
     A trial that hangs is ended by the interpreter's watchdog, and has no time to send anything: its node is asked.
     """
     files = plan.on_driver
-    if files.store is None:
+    if plan.files is None:
         return error_file(files.folder, number)
     path = files.fetch_if_easy(error_name(number))
     hang = path.with_name(HANG_FILE)
     hang.unlink(missing_ok=True)
     if not path.exists():
-        there = plan.on_node.folder / trial_name(number) / HANG_FILE
-        for text in filter(None, on_every_node(_read, there, seconds=_ANSWER_SECONDS)):
+        name = f"{trial_name(number)}/{HANG_FILE}"
+        for text in filter(None, on_every_node(_read, plan.files, name, seconds=_ANSWER_SECONDS)):
             hang.parent.mkdir(parents=True, exist_ok=True)
             hang.write_text(text)
-            files.publish_if_easy(f"{trial_name(number)}/{HANG_FILE}")
+            files.publish_if_easy(name)
     return path
 
 
-def _read(path: Path) -> str:
+def _read(files: NodeFiles, name: str) -> str:
+    path = files.here / name
     return path.read_text() if path.exists() else ""

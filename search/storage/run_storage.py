@@ -6,7 +6,6 @@ as it is (:mod:`search.storage.mirror`). How a sitting begins with one is in :mo
 """
 
 import hashlib
-import os
 import shlex
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from rich.console import Console
 from search.record import Record
 from search.storage.mirror import Mirror
 from search.storage.segments import SegmentWriter
-from search.storage.shared_files import NodeFiles
+from search.storage.shared_files import NodeFiles, for_any_node
 from search.storage.uploader import Uploader
 from ser_data.object_store import ObjectStore
 
@@ -74,7 +73,7 @@ class RunStorage:
         """Where workers keep the files of the run, or of the part of it in *folder*: below their *cache_dir*."""
         called = hashlib.sha256(self.store.uri.encode()).hexdigest()[:12]
         store = ObjectStore(self.store.uri, patience=self.uploader.patience)
-        return NodeFiles(store, os.fspath(cache_dir.expanduser() / "runs" / called), self.name_of(folder))
+        return NodeFiles(store, for_any_node(cache_dir / "runs" / called), self.name_of(folder))
 
     def introduce(self, console: Console) -> None:
         """Say where the run lies, and how another machine goes on with it."""

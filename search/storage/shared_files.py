@@ -13,19 +13,33 @@ from pathlib import Path
 from ser_data.object_store import ObjectStore, StorageError
 
 
+def for_any_node(folder: Path) -> str:
+    """A folder such as ``--cache-dir`` for any node: below that node's home where it was named so, as the default is.
+
+    >>> for_any_node(Path("~/cache"))
+    '~/cache'
+    """
+    return str(folder) if folder.parts[:1] == ("~",) else str(folder.absolute())
+
+
 @dataclass(frozen=True)
 class NodeFiles:
     """Where workers keep the files of a run that has a storage; as sent to them.
 
     Attributes:
         store: the whole run's place in the storage
-        folder: the whole run's on each node, absolute
+        folder: the whole run's on each node, as :func:`for_any_node` has it
         name: of the part of the run that is meant, with slashes; empty for the whole
     """
 
     store: ObjectStore
     folder: str
     name: str = ""
+
+    @property
+    def here(self) -> Path:
+        """Of the part on this machine."""
+        return Path(self.folder, self.name).expanduser()
 
     @property
     def place(self) -> ObjectStore:

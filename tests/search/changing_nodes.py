@@ -119,7 +119,8 @@ class Story:
     def _workers() -> list[dict[str, Any]]:
         from ray._private.state import actors
 
-        return [actor for actor in actors().values() if actor["Address"]["NodeID"]]
+        of_trials = [actor for actor in actors().values() if actor["ActorClassName"] != "Depot"]
+        return [actor for actor in of_trials if actor["Address"]["NodeID"]]
 
     @staticmethod
     def _free() -> float:

@@ -85,7 +85,7 @@ def test_machines_that_join_or_leave_count_at_once_and_are_said_and_written_down
 
 @pytest.mark.slow
 def test_a_node_that_joins_and_does_not_fit_is_named_and_no_trial_runs_there(story: Story) -> None:
-    assert "does not see /nowhere. Results and data must lie where every node sees them" in story.text
+    assert "does not see /nowhere. Results must lie where every node sees them" in story.text
     assert story.told["on_unfit"] == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from search import trial
 from search.storage import shared_files
-from search.storage.shared_files import NodeFiles, Pace, SharedFiles
+from search.storage.shared_files import NodeFiles, Pace, SharedFiles, for_any_node
 from ser_data.object_store import ObjectStore, StorageError, open_store
 
 NAME = "trials/t0001/checkpoint.pt"
@@ -101,3 +101,14 @@ def test_checkpoints_are_published_seldom_and_the_more_so_the_longer_one_takes(m
 )  # fmt: skip
 def test_an_epoch_is_the_best_so_far_where_a_bundle_would_be_made_of_it(scores: list[float], best: bool) -> None:
     assert trial._is_best([SimpleNamespace(val_uar=score) for score in scores]) is best
+
+
+def test_a_nodes_files_lie_below_its_own_home_where_the_cache_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = NodeFiles(ObjectStore(tmp_path.as_uri()), for_any_node(Path("~/cache/runs/1")), "mfcc_full")
+    for home in ("/home/one", "/home/two"):
+        monkeypatch.setenv("HOME", home)
+        assert files.here == Path(home, "cache/runs/1/mfcc_full")
+    monkeypatch.chdir(tmp_path)
+    assert for_any_node(Path("cache")) == str(tmp_path / "cache")

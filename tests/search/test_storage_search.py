@@ -217,7 +217,7 @@ def test_trials_of_a_lost_node_go_on_from_the_storage_on_another(
     search = command(
         "--space", "long", "--out", str(folder), "--data", str(prepared_tone_corpus), "--cache-dir", str(cache),
         "--split", "speaker_kfold:4:1", "--trials", "6", "--max-concurrent", "2", "--scheduler", "none",
-        "--storage", server.uri("runs/nodes"), module="tests.search.two_nodes",
+        "--storage", server.uri("runs/nodes"), module="tests.search.losing_a_node",
     )  # fmt: skip
     code, out, err = search.end()
     assert code == 0, out + err

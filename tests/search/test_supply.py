@@ -16,6 +16,8 @@ import pytest
 from rich.console import Console
 
 from search.cluster import supply
+from search.cluster.depot import DepotSource, bytes_sent, close_depot, open_depot
+from search.cluster.joining import Cluster
 from search.cluster.supply import Good, Supply, supplied
 from search.families import get_family
 from search.record import read_events
@@ -192,6 +194,29 @@ class TestFilesOfANetwork:
         (snapshot / "model.safetensors").unlink()
         with pytest.raises(UserError, match=r"a/b@0123.* is not in the cache .*, and the hub cannot be reached"):
             files_of(source)
+
+
+def test_the_depot_keeps_few_chunks_and_tells_in_words_what_it_cannot_send(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(bytes(range(256)) * 4)
+    packed = pack(tmp_path, ["noise"], called="noise", chunk_bytes=32)
+    depot = open_depot({packed.digest: str(tmp_path)})
+    source = DepotSource(depot)
+    chunks = list(packed.chunks(packed.files[0]))
+    assert b"".join(bytes(source.read(packed, chunk)) for chunk in chunks) == bytes(range(256)) * 4
+    assert bytes_sent(depot) == 1024
+    (tmp_path / "noise").unlink()
+    assert bytes(source.read(packed, chunks[-1])) == read_chunk_of(1024, chunks[-1])  # it is kept
+    with pytest.raises(OSError, match=r"^\[Errno 2\] No such file or directory: '.*noise'$"):
+        source.read(packed, chunks[0])
+    close_depot(depot)
+    with pytest.raises(OSError, match="the search's process that sends it ended"):
+        while True:  # Ray ends it in its own time
+            source.read(packed, chunks[-1])
+    assert bytes_sent(depot) == 0
+
+
+def read_chunk_of(size: int, chunk: Chunk) -> bytes:
+    return (bytes(range(256)) * (size // 256))[chunk.start : chunk.start + chunk.size]
 
 
 def on_nodes(*arguments: object) -> str:

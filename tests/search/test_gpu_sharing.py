@@ -150,8 +150,7 @@ def sitting(
 ) -> Callable[..., contextlib.AbstractContextManager[Sitting]]:
     """``sitting(space, num_layers, **arguments)``."""
     nodes = [{"CPU": 16.0, "GPU": 2.0, "accelerator_type:T4": 1.0}]
-    monkeypatch.setattr(placement, "alive_nodes", lambda: nodes)
-    monkeypatch.setattr(placement, "planned_nodes", lambda: [])
+    monkeypatch.setattr(placement, "usable_nodes", lambda: nodes)
     decision.answer = [need(16_000, 1_500, kind="T4")]
 
     def begin(name: str, num_layers: int | None = None, **arguments: Any) -> Sitting:
@@ -231,7 +230,7 @@ def test_several_gpus_are_a_process_each_and_share_the_trials_cores(
 ) -> None:
     search: Any = SimpleNamespace(
         arguments=Arguments(), encoders=[], family=get_family("encoders"), folder=tmp_path,
-        config={"plan": {"max_epochs": 3}}, space=load_space("mfcc_fast"),
+        config={"plan": {"max_epochs": 3}}, space=load_space("mfcc_fast"), storage=None,
     )  # fmt: skip
     data: Any = SimpleNamespace(
         corpus=SimpleNamespace(folder=tmp_path), split=SimpleNamespace(name="tfds"), emotions=("happy", "sad")

@@ -273,7 +273,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--address", metavar="auto|local|HOST:PORT", help="Ray cluster to join (default: auto)")
     add("--cache-dir", type=Path, metavar="DIR", help=f"prepared data and features (default: {DEFAULT_CACHE})")
-    add("--cache-gb", type=_positive, metavar="GB", help="how much the features may take there (default: 20)")
+    add(
+        "--cache-gb",
+        type=_positive,
+        metavar="GB",
+        help="how much the features may take there (default: 20); a cluster's nodes have their copies of corpus and "
+        "pretrained networks beside it",
+    )
     add(
         "--wandb",
         type=_one_of("--wandb", ("online", "offline", "disabled")),

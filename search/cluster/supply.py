@@ -106,8 +106,11 @@ def spec_here(spec: str, supply: Supply) -> str:
     good = supply.networks.get(spec)
     if good is None:  # none, or one without files
         return spec
-    folder = have(good, supply).folder
-    return spec if str(folder) == good.folder else source_from_spec(spec).copied_to(folder, good.consignment.name).spec
+    source, folder = source_from_spec(spec), have(good, supply).folder
+    if source.name == str(folder):
+        return spec
+    # also where this node has it in the hub's cache: what it calls the newest there may be another commit
+    return source.copied_to(folder, good.consignment.name).spec
 
 
 @contextmanager

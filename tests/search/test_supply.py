@@ -35,7 +35,7 @@ from ser_data.features.settings import MfccSettings
 from ser_models.encoders.data import cached_rows
 from ser_models.encoders.source import find_encoder
 from ser_models.frame_data import cached_features
-from ser_models.pretrained import hub
+from ser_models.pretrained import files, hub
 from ser_models.pretrained.files import files_of
 from ser_models.pretrained.source import PretrainedSource, source_from_spec
 from ser_models.task import Task
@@ -75,11 +75,11 @@ def new_process() -> Iterator[None]:
 def plan_with(corpus: Path, encoder: Path, cache: Path, run_folder: Path, *, seen: bool) -> TrialPlan:
     """A plan of the driver's, whose folders nodes find under the same path, or not."""
     spec = find_encoder(str(encoder)).spec
-    files = files_of(source_from_spec(spec))
-    assert files is not None
+    found_here = files_of(source_from_spec(spec))
+    assert found_here is not None
     packed = {
         pack(corpus, CORPUS_FILES, called="corpus tones"): corpus,
-        pack(encoder, files[1], called=encoder.name): encoder,
+        pack(encoder, found_here[1], called=encoder.name): encoder,
     }
     goods = [Good(each, str(folder) if seen else "/nowhere", True) for each, folder in packed.items()]
     source = Folders({each.digest: str(folder) for each, folder in packed.items()})
@@ -96,6 +96,20 @@ def test_a_node_that_sees_the_drivers_folders_uses_them_in_place(
     here = plan_here(plan)
     assert here.task == {**plan.task, "cache_dir": str(tmp_path / "cache")}
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_network_of_the_hub_is_loaded_from_the_commit_that_was_compared(
+    prepared_tone_corpus: Path, encoder: Path, tmp_path: Path
+) -> None:
+    plan = plan_with(prepared_tone_corpus, encoder, tmp_path / "cache", tmp_path, seen=True)
+    assert plan.supply is not None
+    good = plan.supply.networks[plan.task["encoder"]]
+    spec = PretrainedSource("a/b", None, "wav2vec2", 3, True).spec
+    named = dataclasses.replace(good, consignment=dataclasses.replace(good.consignment, name="a/b"))
+    of_hub = dataclasses.replace(plan.supply, networks={spec: named})
+    plan = dataclasses.replace(plan, task={**plan.task, "encoder": spec}, supply=of_hub)
+    found = source_from_spec(plan_here(plan).task["encoder"])
+    assert (found.name, found.revision, found.label) == (str(encoder), None, "a/b")
 
 
 def test_copies_hit_the_caches_of_the_originals(prepared_tone_corpus: Path, encoder: Path, tmp_path: Path) -> None:
@@ -193,6 +207,26 @@ class TestFilesOfANetwork:
         assert files_of(source) == (snapshot, ["config.json", "preprocessor_config.json", "model.safetensors"])
         (snapshot / "model.safetensors").unlink()
         with pytest.raises(UserError, match=r"a/b@0123.* is not in the cache .*, and the hub cannot be reached"):
+            files_of(source)
+
+    def test_of_the_hub_weights_in_an_older_format_are_taken_where_there_are_no_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+        snapshot = tmp_path / ("0123456789" * 4)
+
+        def hub_file(repository: str, revision: str | None, file: str, **_: str) -> Path:
+            asked.append((revision, file))
+            if file not in ("config.json", "preprocessor_config.json", "pytorch_model.bin"):
+                raise hub.NotOnHubError(file)
+            return snapshot / file
+
+        monkeypatch.setattr(files, "hub_file", hub_file)
+        source = PretrainedSource("a/b", "main", "wav2vec2", 3, True)
+        assert files_of(source) == (snapshot, ["config.json", "preprocessor_config.json", "pytorch_model.bin"])
+        assert asked[0] == ("main", "config.json") and {revision for revision, _ in asked[1:]} == {snapshot.name}
+        monkeypatch.setattr(files, "WEIGHT_FILES", ("model.safetensors",))
+        with pytest.raises(UserError, match=r"--encoder a/b: the hub has no weights of it in the files model.safetens"):
             files_of(source)
 
 

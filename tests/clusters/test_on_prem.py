@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 
 import pytest
 import yaml
@@ -127,6 +128,9 @@ def test_ray_up_makes_a_cluster_whose_search_outlives_a_node_and_ray_down_leaves
     laptop.run(f"umask 077; {RAY} get-auth-token --generate")
     laptop.run(f"{RAY} up -y {file}", timeout=300)
     wait_until(lambda: "2 local.cluster.node" in laptop.run(f"{RAY} exec {file} 'ray status'"))
+    # as at a terminal: ssh asks for one
+    shell = laptop.run(f"(sleep 8; echo hostname; echo exit) | script -qec {quote(f'{RAY} attach {file}')} /dev/null")
+    assert "head" in shell.split()
     for node in (head, worker):
         assert node.run("stat -c %a ~/.ray ~/.ray/auth_token").split() == ["700", "600"]
     refused = head.run(f"RAY_AUTH_MODE=disabled timeout 20 {PROJECT}/.venv/bin/ray status 2>&1 || true")

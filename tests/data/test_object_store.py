@@ -95,9 +95,16 @@ def test_half_an_object_is_never_seen_in_a_folder(tmp_path: Path, monkeypatch: p
     assert store.names() == ["config"]
 
 
+@pytest.fixture
+def _without_the_clients_own_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which take seconds; for addresses that were not opened yet."""
+    monkeypatch.setattr("ser_data.object_store._ATTEMPTS", 1)
+
+
+@pytest.mark.usefixtures("_without_the_clients_own_retries")
 def test_throttling_and_errors_of_the_server_are_waited_for(server: S3Server, tmp_path: Path) -> None:
     store = open_store(server.uri("results/patience"), patience=20)
-    codes = iter(["SlowDown", "InternalError"] * 3)  # more than the client itself tries
+    codes = iter(["SlowDown", "InternalError"])
     server.fault = lambda method, path: next(codes, None)
     store.write("object", b"there")
     codes = iter(["InternalError"])
@@ -105,6 +112,7 @@ def test_throttling_and_errors_of_the_server_are_waited_for(server: S3Server, tm
     assert (tmp_path / "file").read_bytes() == b"there"
 
 
+@pytest.mark.usefixtures("_without_the_clients_own_retries")
 def test_a_server_that_does_not_come_back_is_named(server: S3Server) -> None:
     store = open_store(server.uri("results/gone"), patience=0)
     server.fault = lambda method, path: "InternalError"
@@ -124,6 +132,7 @@ def test_a_bucket_that_does_not_exist_is_said_at_once(server: S3Server) -> None:
         open_store(server.uri("nobody/x"))
 
 
+@pytest.mark.usefixtures("_without_the_clients_own_retries")
 def test_an_address_where_nobody_listens_is_said() -> None:
     with s3_server() as gone:
         uri = gone.uri("results/x")

@@ -265,6 +265,7 @@ def on_nodes(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_node_of_a_cluster_fetches_once_through_ray_and_a_late_one_too(
     prepared_tone_corpus: Path, encoder: Path, tmp_path: Path
 ) -> None:

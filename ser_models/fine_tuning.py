@@ -6,7 +6,8 @@ from torch import nn
 
 from ser_models.config import ReadConfig
 from ser_models.optimisers import SCHEDULES, ParameterGroup, layerwise_groups
-from ser_models.training import TrainingSettings
+from ser_models.training import Trainer, TrainingSettings
+from ser_models.trial import COST
 
 
 def read_settings(reader: ReadConfig, *, epochs: int) -> TrainingSettings:
@@ -68,3 +69,21 @@ def head_and_layers(
         first_epoch=first_epoch,
     )
     return [of_head, *of_layers]
+
+
+def facts_of(trainer: Trainer, boundary: str, *, cost: float | None) -> dict[str, str | int | float]:
+    """What a reader of a trial's scores should know, see `ser_models.trial.Trial`.
+
+    Args:
+        trainer: of the trial
+        boundary: where its frozen part ends
+        cost: of the whole network, from `ser_models.inference_cost`; None where nobody will ask
+    """
+    trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    known = {} if cost is None else {COST: cost}
+    return {"precision": trainer.precision, "trained_parameters": trained, "boundary": boundary, **known}
+
+
+def num_numbers(network: nn.Module) -> int:
+    """Numbers in all parameters of *network*."""
+    return sum(parameter.numel() for parameter in network.parameters())

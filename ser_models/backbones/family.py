@@ -25,13 +25,13 @@ from ser_models.backbones.predictor import describe
 from ser_models.backbones.prefix import POOLED, stream_shape
 from ser_models.backbones.probe import linear_probe
 from ser_models.bundle import save_bundle
-from ser_models.fine_tuning import head_and_layers
+from ser_models.fine_tuning import facts_of, head_and_layers, num_numbers
 from ser_models.optimisers import ParameterGroup
 from ser_models.pretrained.source import source_from_spec
 from ser_models.task import Task
 from ser_models.task_clips import open_task
 from ser_models.training import Trainer
-from ser_models.trial import COST, Baseline, Trial
+from ser_models.trial import Baseline, Trial
 
 FAMILY = "mel_backbones"
 
@@ -67,21 +67,14 @@ def build(
         groups=parameter_groups(model, plan),
         precision=task.precision,
     )
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    head = sum(parameter.numel() for parameter in model.head.parameters())
-    facts: dict[str, str | int | float] = {
-        "precision": trainer.precision,
-        "trained_parameters": trained,
-        "boundary": plan.boundary,
-    }
-    if probe_clips is None:
-        facts[COST] = backbone_cost(task, plan.recipe)
     return Trial(
         trainer=trainer,
-        num_parameters=head + sum(parameter.numel() for parameter in backbone.model.parameters()),
+        num_parameters=num_numbers(model.head) + num_numbers(backbone.model),
         read_parameters=plan.read,
         write_bundle=partial(_write_bundle, backbone, plan, task),
-        facts=facts,
+        facts=facts_of(
+            trainer, plan.boundary, cost=None if probe_clips is not None else backbone_cost(task, plan.recipe)
+        ),
     )
 
 

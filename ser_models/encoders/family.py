@@ -24,12 +24,12 @@ from ser_models.encoders.model import EncoderClassifier
 from ser_models.encoders.plan import EncoderPlan, read_plan
 from ser_models.encoders.predictor import describe
 from ser_models.encoders.probe import linear_probe
-from ser_models.fine_tuning import head_and_layers
+from ser_models.fine_tuning import facts_of, head_and_layers, num_numbers
 from ser_models.optimisers import ParameterGroup
 from ser_models.prefix_cache import bytes_of
 from ser_models.task import Task
 from ser_models.training import Trainer
-from ser_models.trial import COST, Baseline, Trial
+from ser_models.trial import Baseline, Trial
 
 FAMILY = "encoders"
 
@@ -72,21 +72,14 @@ def build(
         precision=task.precision,
         begin_epoch=None if data.before_thaw is None else begin_epoch,
     )
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    head = sum(parameter.numel() for parameter in model.head.parameters())
-    facts: dict[str, str | int | float] = {
-        "precision": trainer.precision,
-        "trained_parameters": trained,
-        "boundary": plan.boundary,
-    }
-    if probe_clips is None:
-        facts[COST] = encoder_cost(task, plan.max_clip_seconds)
     return Trial(
         trainer=trainer,
-        num_parameters=head + sum(parameter.numel() for parameter in encoder.model.parameters()),
+        num_parameters=num_numbers(model.head) + num_numbers(encoder.model),
         read_parameters=plan.read,
         write_bundle=partial(_write_bundle, encoder, plan, task),
-        facts=facts,
+        facts=facts_of(
+            trainer, plan.boundary, cost=None if probe_clips is not None else encoder_cost(task, plan.max_clip_seconds)
+        ),
     )
 
 

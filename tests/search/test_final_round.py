@@ -154,6 +154,7 @@ def test_another_search_is_told_of_the_look(
     assert judged_search.config["search_id"] in (tmp_path / "run" / "finalists.md").read_text()
 
 
+@pytest.mark.slow
 def test_all_folds_judge_every_speaker_once(knob_search: Search, tmp_path: Path) -> None:
     search = knob_search(tmp_path / "run", *OPTIONS[:2], "--finalists", "1", "--seeds", "1", "--folds", "all")
     assert search.code == 0

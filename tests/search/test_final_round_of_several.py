@@ -129,6 +129,7 @@ def test_a_space_that_is_judged_alone_later_is_told_of_the_look(
     assert (first.forced, second.forced) == (False, False) and second.finalists[0].startswith("t0")
 
 
+@pytest.mark.slow
 def test_a_search_killed_while_its_finalists_train_goes_on_with_them(
     command: Callable[..., Command], knob_search: Search, corpus: Path, tmp_path: Path
 ) -> None:

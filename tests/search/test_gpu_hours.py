@@ -59,6 +59,7 @@ def test_a_gpu_for_each_trial_where_there_is_none_is_refused(knob_search: Search
         knob_search(tmp_path / "run", "--space", "plain", "--gpus-per-trial", "1")
 
 
+@pytest.mark.slow
 def test_alone_it_bounds_the_number_of_trials_as_a_time_budget_does(
     command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:

@@ -174,6 +174,7 @@ def test_its_config_names_its_members(finished: Sitting) -> None:
     assert config["members"] == list(SPACES) and config["plan"]["num_trials"] == 7
 
 
+@pytest.mark.slow
 def test_on_a_cluster_with_gpus_none_idles_while_trials_wait(
     command: Callable[..., Command], prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:

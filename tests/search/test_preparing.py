@@ -164,6 +164,7 @@ def test_time_that_is_up_ends_the_preparation(knob_search: Search, tmp_path: Pat
     assert (first.code, "Traceback" in first.text) == (1, False)
 
 
+@pytest.mark.slow
 def test_a_search_killed_and_then_interrupted_while_it_prepares_goes_on(
     command: Callable[..., Command], knob_search: Search, prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:

@@ -416,6 +416,7 @@ def test_a_time_budget_ends_with_scores_kept_and_more_time_goes_on(knob_search: 
     assert_every_trial_ran_once_to_its_end(tmp_path / "run", "plain", trials=3, epochs=3)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_interrupted_and_then_killed_ends_where_an_uninterrupted_one_ends(
     command: Callable[..., Command], knob_search: Search, prepared_tone_corpus: Path, tmp_path: Path
 ) -> None:

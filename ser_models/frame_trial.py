@@ -80,8 +80,7 @@ class FrameFamily:
         else:
             data, scaling = probe_data(task, plan.inputs, batch_size=batch_size, num_clips=probe_clips)
         network = plan.architecture.build(self.networks, seed=seed)
-        cost = _cost(network.eval(), plan)
-        network.train()
+        facts = {COST: _cost(network, plan)} if probe_clips is None else {}
         more = training(network) if training is not None else {}
         trainer = Trainer(network, plan.settings, data, seed=seed, device=task.device, precision=precision, **more)
         return Trial(
@@ -89,7 +88,7 @@ class FrameFamily:
             num_parameters=sum(parameter.numel() for parameter in network.parameters()),
             read_parameters=plan.read,
             write_bundle=partial(self._write_bundle, plan, scaling, task),
-            facts={COST: cost},
+            facts=facts,
         )
 
     def _write_bundle(
@@ -113,9 +112,12 @@ class FrameFamily:
 
 
 def _cost(network: nn.Module, plan: FramePlan) -> float:
-    """Of a network that was not trained yet, on the CPU, in eval mode."""
+    """Of a network that was not trained yet, on the CPU; leaves it ready to train."""
     inputs = plan.inputs
     seconds = min(CLIP_SECONDS, inputs.max_clip_seconds)
     num_frames = 1 if inputs.max_frames is None else inputs.settings.frames_in(seconds)
     frames = torch.zeros(1, num_frames, plan.architecture.dim)
-    return gmacs_per_second(lambda: network(frames, torch.tensor([num_frames])))
+    network.eval()
+    cost = gmacs_per_second(lambda: network(frames, torch.tensor([num_frames])))
+    network.train()
+    return cost
